@@ -1,0 +1,130 @@
+"""Weights on disk: safetensors with their provenance in the header, never pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from scgn.network import SCGN
+from scgn.sizes import Residual, Size
+
+HEADER = "scgn"  # the one metadata key; its value is JSON
+Target = Literal["clean", "atom_map"]
+InputUnits = Literal["noise", "counts"]
+
+
+class CheckpointError(ValueError):
+    """The file is not one of our checkpoints, or does not fit its own header."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a network is and where it came from.
+
+    name: for people, as in `compact-clean`; target: `clean` (intensity) or `atom_map`;
+    input_units: `noise` (see scgn.units) or `counts`, what forward() takes and gives;
+    training: recipe, seed, steps, commit, torch: whatever made the weights.
+    """
+
+    name: str
+    channels: int
+    blocks: int
+    residual: Residual
+    target: Target = "clean"
+    input_units: InputUnits = "noise"
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network in eval mode, its provenance, and an id made of name and content."""
+
+    network: SCGN
+    provenance: Provenance
+    id: str
+
+
+def network_id(name: str, state: dict[str, Tensor]) -> str:
+    """`scgn-NAME-` and eight hex digits of the SHA-256 over names and values."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(key.encode())
+        digest.update(state[key].detach().cpu().contiguous().numpy().tobytes())
+    return f"scgn-{name}-{digest.hexdigest()[:8]}"
+
+
+def describe(network: SCGN, name: str, training: dict[str, Any] | None = None) -> Provenance:
+    """Provenance of a network trained by us: target clean, noise units."""
+    size = network.size
+    return Provenance(name, size.channels, size.blocks, network.residual, training=training or {})
+
+
+def checkpoint_of(network: SCGN, provenance: Provenance) -> Checkpoint:
+    """A checkpoint held in memory, in eval mode."""
+    return Checkpoint(
+        network.eval(), provenance, network_id(provenance.name, network.state_dict())
+    )
+
+
+def replace_file(path: Path, write: Any) -> None:
+    """Write beside `path` and rename, so that a reader never sees half a file."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    write(beside)
+    os.replace(beside, path)
+
+
+def save_checkpoint(path: str | Path, network: SCGN, provenance: Provenance) -> None:
+    """Write weights and provenance to a .safetensors file, atomically."""
+    state = {key: value.contiguous() for key, value in network.state_dict().items()}
+    header = {HEADER: json.dumps(asdict(provenance), sort_keys=True)}
+    replace_file(Path(path), lambda beside: save_file(state, beside, metadata=header))
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a .safetensors checkpoint; CheckpointError says what is wrong with the file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get(HEADER)
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a safetensors file: {error}") from error
+    if header is None:
+        raise CheckpointError(f"{path}: expected a {HEADER!r} header, got none")
+    return _assemble(path, header, state)
+
+
+def _assemble(path: str | Path, header: str, state: dict[str, Tensor]) -> Checkpoint:
+    try:
+        provenance = Provenance(**json.loads(header))
+        network = SCGN(Size(provenance.channels, provenance.blocks), provenance.residual)
+        network.load_state_dict(state)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: header and weights do not fit: {error}") from error
+    return checkpoint_of(network, provenance)
+
+
+def shipped_names() -> list[str]:
+    """Names of the networks that come with the package."""
+    folder = resources.files("scgn") / "weights"
+    return sorted(Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".safetensors"))
+
+
+def load_network(name_or_path: str) -> Checkpoint:
+    """A shipped network by name, or a checkpoint by path; CheckpointError lists the names."""
+    if name_or_path in shipped_names():
+        with resources.as_file(resources.files("scgn") / "weights") as folder:
+            return load_checkpoint(folder / f"{name_or_path}.safetensors")
+    if not Path(name_or_path).is_file():
+        raise CheckpointError(
+            f"no network {name_or_path!r}: expected a file or one of {shipped_names()}"
+        )
+    return load_checkpoint(name_or_path)

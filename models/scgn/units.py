@@ -1,0 +1,52 @@
+"""Noise units: a frame shifted by its level and divided by its own noise.
+
+In these units the noise has a standard deviation near 1 whatever the camera's gain, so one set of
+weights serves every gain and offset: doubling the gain doubles frame, level and noise alike.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+BLOCK = 16  # px; noise is measured per block and the median taken, so hot pixels do not count
+
+
+class NoiseUnits(NamedTuple):
+    """Level and scale of each frame of a batch, both (B,1,1,1), in counts."""
+
+    level: Tensor
+    scale: Tensor
+
+    def enter(self, counts: Tensor) -> Tensor:
+        """Counts -> noise units, (B,1,H,W)."""
+        return (counts - self.level) / self.scale
+
+    def leave(self, units: Tensor) -> Tensor:
+        """Noise units -> counts, (B,1,H,W)."""
+        return units * self.scale + self.level
+
+
+def point_noise(frames: Tensor) -> Tensor:
+    """Standard deviation of the pointwise noise of each frame; (B,1,H,W) -> (B,1,1,1).
+
+    Uses the mixed second difference of 2x2 neighbours, half of which has the pixel's own deviation
+    for white noise: column noise, row noise and any slope of the scene cancel exactly.
+    """
+    mixed = frames[..., 1:, 1:] - frames[..., 1:, :-1] - frames[..., :-1, 1:] + frames[..., :-1, :-1]
+    window = (min(BLOCK, mixed.shape[-2]), min(BLOCK, mixed.shape[-1]))
+    power = functional.avg_pool2d(mixed * mixed * 0.25, window, stride=window)
+    return power.flatten(1).median(dim=1).values.sqrt()[:, None, None, None]
+
+
+def noise_units(frames: Tensor) -> NoiseUnits:
+    """Level (mean) and scale (pointwise noise) of each float frame; (B,1,H,W), H and W at least 2.
+
+    A frame without any noise gets scale 1, so that nothing divides by zero.
+    """
+    level = frames.mean(dim=(-3, -2, -1), keepdim=True)
+    scale = point_noise(frames)
+    return NoiseUnits(level, torch.where(scale > 0, scale, torch.ones_like(scale)))
