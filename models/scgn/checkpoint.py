@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from scgn.network import SCGN
+from scgn.published import load_published
 from scgn.sizes import Residual, Size
 
 HEADER = "scgn"  # the one metadata key; its value is JSON
@@ -127,4 +128,17 @@ def load_network(name_or_path: str) -> Checkpoint:
         raise CheckpointError(
             f"no network {name_or_path!r}: expected a file or one of {shipped_names()}"
         )
+    if Path(name_or_path).suffix in (".pth", ".pt"):
+        return _published_checkpoint(Path(name_or_path))
     return load_checkpoint(name_or_path)
+
+
+def _published_checkpoint(path: Path) -> Checkpoint:
+    """The authors' file: raw 0..255 counts in, spots on black out."""
+    network = load_published(path)
+    size = network.size
+    origin = {"file": path.name, "layout": "published"}
+    provenance = Provenance(
+        path.stem, size.channels, size.blocks, "feature", "atom_map", "counts", origin
+    )
+    return checkpoint_of(network, provenance)

@@ -1,0 +1,1 @@
+"""Speed and memory, measured with the real processes and sockets; results as JSON beside this."""

@@ -1,0 +1,31 @@
+"""Light client of scgn-live: send camera frames, receive denoised ones. No torch, no web framework."""
+
+from scgn_client.errors import (
+    ClientError,
+    FileFormatError,
+    ReceiveTimeout,
+    SendTimeout,
+    ServiceError,
+    WireError,
+)
+from scgn_client.messages import End, FrameHeader, Heartbeat, PublishedFrame, Start
+from scgn_client.receiver import FrameReceiver, Gap, LatestReceiver
+from scgn_client.sender import FrameSender
+
+__all__ = [
+    "ClientError",
+    "End",
+    "FileFormatError",
+    "FrameHeader",
+    "FrameReceiver",
+    "FrameSender",
+    "Gap",
+    "Heartbeat",
+    "LatestReceiver",
+    "PublishedFrame",
+    "ReceiveTimeout",
+    "SendTimeout",
+    "ServiceError",
+    "Start",
+    "WireError",
+]

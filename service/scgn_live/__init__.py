@@ -1,0 +1,1 @@
+"""The service: camera frames in over ZeroMQ, denoised, out over ZeroMQ, with an HTTP sidecar."""

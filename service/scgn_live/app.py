@@ -1,0 +1,183 @@
+"""The frame process: ingest, engine and publisher around one ring, and a control socket."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import platform
+import signal
+import sys
+import threading
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Self
+
+from scgn_live.calibrations import CalibrationStore
+from scgn_live.control import ControlServer
+from scgn_live.engine import Engine, EngineState, build_processor
+from scgn_live.ingest import FrameIngest
+from scgn_live.ledger import Ledger
+from scgn_live.metrics import Metrics
+from scgn_live.publish import FramePublisher
+from scgn_live.ring import Ring, Slot
+from scgn_live.settings import Settings
+from scgn_live.stage import Stage
+
+LOG = logging.getLogger(__name__)
+EXIT_STAGE_DIED = 70  # a supervisor restarts the process; sysexits' "internal software error"
+SWITCH_INTERVAL_S = 5e-4  # threads hand over the interpreter sooner than the default 5 ms
+
+
+class App:
+    """Everything of the frame process; `start` returns when frames can come."""
+
+    def __init__(self, settings: Settings, control: str) -> None:
+        self.settings = settings
+        self.started_ns = time.time_ns()
+        self.ledger = Ledger(settings.max_series)
+        self.ring = Ring(settings.ring_slots, settings.overload, self._dropped)
+        self.metrics = Metrics(self.ledger, self.ring)
+        self.store = CalibrationStore(settings.state_dir)
+        self.ingest = FrameIngest(settings, self.ring, self.ledger)
+        self.publisher = FramePublisher(settings, self.ring, self.ledger, self.metrics)
+        self.engine: Engine
+        self.stages: dict[str, Stage] = {}
+        self.ended = threading.Event()
+        self.calibration_problem: str | None = None
+        handlers = {
+            "health": self._health, "status": self._status, "metrics": self._metrics,
+            "activate": self._activate,
+        }  # fmt: skip
+        self.control = ControlServer(control, handlers)
+
+    def _dropped(self, slot: Slot) -> None:
+        self.ledger.drop(slot.run, slot.header.frame, "overload")
+
+    # Life.
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Load and warm the network, then bind: nobody can connect before frames can flow."""
+        self.store.open()
+        calibration, self.calibration_problem = self.store.active()
+        processor = build_processor(self.settings)
+        self.engine = Engine(self.ring, self.ledger, EngineState(processor, calibration))
+        for part in (self.publisher, self.ingest, self.control):
+            part.open()
+        turns = {
+            "publish": self.publisher.turn, "engine": self.engine.turn,
+            "ingest": self.ingest.turn, "control": self.control.turn,
+        }  # fmt: skip
+        self.stages = {name: Stage(name, turn, self.ended.set) for name, turn in turns.items()}
+        for stage in self.stages.values():
+            stage.start()
+        facts = {"model": processor.model, "engine": processor.engine, **self.endpoints()}
+        LOG.info("frames can come", extra=facts)
+
+    def stop(self) -> None:
+        """Stop taking, finish what is in flight within `shutdown_s`, say `end`, close."""
+        deadline_s = time.monotonic() + self.settings.shutdown_s
+        self.stages["ingest"].stop(self.settings.shutdown_s)
+        self.ring.stop()
+        if self.failed_stage() is None:
+            self.ring.drain(deadline_s - time.monotonic())
+        for name in ("engine", "publish"):
+            self.stages[name].stop(max(0.5, deadline_s - time.monotonic()))
+        for slot in self.ring.abandon():
+            self.ledger.fail(slot.run, slot.header.frame, "shutdown")
+        self.publisher.end_open_runs()
+        self.stages["control"].stop()
+        for part in (self.ingest, self.publisher, self.control):
+            part.close()
+
+    def failed_stage(self) -> str | None:
+        """Name of a stage that died, None while all live."""
+        return next((s.name for s in self.stages.values() if s.error is not None), None)
+
+    # What the control socket answers.
+
+    def endpoints(self) -> dict[str, str]:
+        """Where the sockets really are (a wildcard port is resolved)."""
+        return {"ingest": self.ingest.endpoint, **self.publisher.endpoints}
+
+    def reasons_not_ready(self) -> list[str]:
+        """Why frames would not flow now, in words; empty when they would."""
+        now = time.monotonic()
+        reasons = [f"stage {s.name} died: {s.error!r}" for s in self.stages.values() if s.error]
+        for stage in self.stages.values():
+            stood_s = now - stage.turned_s
+            if stage.error is None and stood_s > self.settings.ready_s and self._stuck(stage):
+                reasons.append(f"stage {stage.name} has stood for {stood_s:.1f} s")
+        return reasons
+
+    def _stuck(self, stage: Stage) -> bool:
+        # With `block` the ingest rightly stands while the ring is full and moving.
+        blocked = self.settings.overload == "block" and stage.name == "ingest"
+        return not (blocked and self.ring.depths()["free"] == 0)
+
+    def _health(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"reasons": self.reasons_not_ready()}
+
+    def _metrics(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"text": self.metrics.exposition()}
+
+    def _activate(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Use the stored calibration of that id (None: none) from the next frame on."""
+        identity = asked["id"]
+        calibration = None if identity is None else self.store.load(identity)
+        self.store.activate(identity)
+        self.engine.use_calibration(calibration)
+        self.calibration_problem = None
+        LOG.info("calibration active", extra={"calibration": identity})
+        return {"id": identity}
+
+    def _status(self, _: dict[str, Any]) -> dict[str, Any]:
+        state = self.engine.state
+        calibration = state.calibration
+        totals: dict[str, dict[str, int]] = {}
+        for (bucket, reason), count in self.ledger.totals().items():
+            totals.setdefault(bucket, {})[reason or "all"] = count
+        return {
+            "ready": not self.reasons_not_ready(), "reasons": self.reasons_not_ready(),
+            "model": state.processor.model, "engine": state.processor.engine,
+            "calibration": None if calibration is None else calibration.id,
+            "calibration_shape": None if calibration is None else list(calibration.shape),
+            "calibration_mismatched_frames": self.engine.mismatched,
+            "calibration_problem": self.calibration_problem,
+            "series": self.ledger.snapshot(), "totals": totals, "ring": self.ring.depths(),
+            **self.metrics.summary(), "endpoints": self.endpoints(),
+            "overload": self.settings.overload, "started_ns": self.started_ns,
+            "uptime_s": round((time.time_ns() - self.started_ns) / 1e9, 1),
+            "versions": versions(),
+        }  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides how frames are processed."""
+    names = ("scgn-live", "numpy", "pyzmq", "torch")
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
+
+
+def run(settings: Settings, control: str) -> int:
+    """The frame process until SIGTERM, SIGINT or the death of a stage; returns the exit status."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    app = App(settings, control)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: app.ended.set())
+    with app:
+        gc.freeze()  # what start-up made lives for ever: collections need not look at it again
+        app.ended.wait()
+        LOG.info("stopping", extra={"died": app.failed_stage()})
+    return EXIT_STAGE_DIED if app.failed_stage() else 0
+
+
+def control_endpoint(run_dir: Path) -> str:
+    """Address of the control socket of a service that runs in `run_dir`."""
+    return f"ipc://{run_dir / 'control'}"

@@ -1,0 +1,55 @@
+"""Calibrations on disk: one file each, named by its content, and a note of which one is active."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+
+from scgn.calibration import Calibration, CalibrationError, load_calibration, save_calibration
+
+LOG = logging.getLogger(__name__)
+
+
+class CalibrationStore:
+    """The folder `calibrations` of the state folder. Files are written beside and renamed."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._folder = state_dir / "calibrations"
+        self._active = self._folder / "active.json"
+
+    def open(self) -> None:
+        """Make the folder; OSError names it when it cannot be written."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, identity: str) -> Path:
+        """Where the calibration of that id lies."""
+        return self._folder / f"{identity}.npz"
+
+    def add(self, calibration: Calibration) -> None:
+        """Keep a calibration; the same content twice is one file."""
+        beside = self._folder / f".{calibration.id}.{os.getpid()}.npz"
+        save_calibration(beside, calibration)
+        os.replace(beside, self.path(calibration.id))
+
+    def load(self, identity: str) -> Calibration:
+        """The calibration of that id; CalibrationError when it is missing or damaged."""
+        return load_calibration(self.path(identity))
+
+    def activate(self, identity: str | None) -> None:
+        """Note which one the next start begins with; None for no calibration."""
+        beside = self._folder / f".active.{os.getpid()}"
+        beside.write_text(json.dumps({"active": identity}))
+        os.replace(beside, self._active)
+
+    def active(self) -> tuple[Calibration | None, str | None]:
+        """The noted calibration, and a sentence when it cannot be used."""
+        if not self._active.exists():
+            return None, None
+        try:
+            identity = json.loads(self._active.read_text())["active"]
+            return (None if identity is None else self.load(identity)), None
+        except (OSError, ValueError, KeyError, TypeError, CalibrationError) as error:
+            LOG.error("active calibration cannot be used", extra={"error": str(error)})
+            return None, f"active calibration cannot be used: {error}"

@@ -1,0 +1,121 @@
+"""Frames in: the ingest socket, every check, and the way into the ring."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import zmq
+
+from scgn_client import wire
+from scgn_client.errors import WireError
+from scgn_client.messages import End, FrameHeader, Heartbeat, Ingest, Start
+from scgn_client.sockets import open_socket
+from scgn_live.ledger import Arrival, Ledger, Run
+from scgn_live.logs import OncePerSecond
+from scgn_live.ring import Event, Ring
+from scgn_live.settings import Settings
+
+LOG = logging.getLogger(__name__)
+QUEUE = 4  # frames ZeroMQ may hold before the ring: what waits there cannot be dropped as oldest
+POLL_MS = 100
+
+
+class FrameIngest:
+    """The ingest socket. `turn` handles at most one message; `open` binds, `close` unbinds."""
+
+    def __init__(self, settings: Settings, ring: Ring, ledger: Ledger) -> None:
+        self._settings = settings
+        self._ring = ring
+        self._ledger = ledger
+        self._warn = OncePerSecond(LOG)
+        self._socket: zmq.Socket[bytes]
+        self.endpoint = ""
+
+    def open(self) -> None:
+        """Bind, or connect to the camera, as the settings say; zmq.ZMQError when it cannot."""
+        role = self._settings.ingest_role
+        socket = open_socket(zmq.SUB if role == "sub-connect" else zmq.PULL)
+        socket.setsockopt(zmq.RCVHWM, QUEUE)
+        socket.setsockopt(zmq.MAXMSGSIZE, self._settings.max_frame_bytes + wire.HEADER_BYTES_MAX)
+        if role == "sub-connect":
+            socket.setsockopt_string(zmq.SUBSCRIBE, "")
+        (socket.bind if role == "pull-bind" else socket.connect)(self._settings.ingest)
+        self.endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._socket = socket
+
+    def close(self) -> None:
+        """Take nothing more."""
+        self._socket.close()
+
+    def turn(self) -> None:
+        """Wait a moment for a message and deal with it; nothing in it can raise."""
+        if not self._socket.poll(POLL_MS):
+            return
+        parts = self._socket.recv_multipart(copy=False)
+        received_s = time.monotonic()
+        try:
+            message = self._checked(parts)
+            if isinstance(message, FrameHeader):
+                self._frame(message, parts[1].buffer, received_s)
+            else:
+                self._event(message)
+        except WireError as error:
+            self._ledger.reject(error.reason)
+            self._warn.warn(error.reason, f"message rejected: {error}")
+
+    def _checked(self, parts: list[zmq.Frame]) -> Ingest:
+        if len(parts) > 2:
+            raise WireError("parts", f"expected at most 2 parts, got {len(parts)}")
+        message = wire.decode_ingest(parts[0].buffer)
+        expected = 2 if isinstance(message, FrameHeader) else 1
+        if len(parts) != expected:
+            raise WireError("parts", f"expected {expected} parts, got {len(parts)}")
+        if isinstance(message, FrameHeader):
+            self._check_size(message, len(parts[1]))
+        return message
+
+    def _check_size(self, header: FrameHeader, got: int) -> None:
+        rows, columns = header.shape
+        limit = self._settings.max_rows, self._settings.max_columns
+        if rows > limit[0] or columns > limit[1]:
+            raise WireError("frame_size", f"expected at most {limit} px, got {header.shape}")
+        if got != header.payload_bytes:
+            what = f"{rows} x {columns} {header.dtype}"
+            raise WireError(
+                "payload_size", f"expected {header.payload_bytes} bytes for {what}, got {got}"
+            )
+
+    def _frame(self, header: FrameHeader, pixels: memoryview, received_s: float) -> None:
+        run, before = self._ledger.run_of(header.source, header.series, header.frame)
+        for ended in before:
+            self._ring.post(Event("end", ended))
+        self._announce(run)
+        word = self._ledger.arrive(run, header.frame)
+        if word != Arrival.ACCEPTED:
+            text = f"frame {header.frame} of {header.series} rejected"
+            self._warn.warn(word, text, expected_from=run.expected)
+            return
+        if (slot := self._ring.claim()) is None:
+            self._ledger.drop(run, header.frame, "shutdown")
+            return
+        slot.store(header, run, pixels, received_s)
+        self._ring.fill(slot)
+
+    def _announce(self, run: Run) -> None:
+        """Put the run's `start` in line, once, before its first frame."""
+        if not run.announced:
+            run.announced = True
+            self._ring.post(Event("start", run))
+
+    def _event(self, message: Start | End | Heartbeat) -> None:
+        if isinstance(message, Start):
+            if run := self._ledger.open(message):
+                self._announce(run)
+        elif isinstance(message, End):
+            if ended := self._ledger.announce(message.source, message.series, message.frames):
+                self._ring.post(Event("end", ended))
+            else:
+                self._warn.warn("end", f"end of unknown series {message.series}")
+        else:
+            self._ledger.touch(message.source, message.series)

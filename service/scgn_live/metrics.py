@@ -1,0 +1,102 @@
+"""What the service measures of itself, for Prometheus and for the status page."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from scgn_live.ledger import Ledger
+from scgn_live.ring import Ring, Slot
+
+BUCKETS_S = (
+    0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
+)  # fmt: skip
+STAGES = ("wait", "engine", "publish", "total")
+RECENT = 4096  # frames behind the percentiles of the status page
+RATE_WINDOW_S = 10.0
+
+_HELP = {
+    "published": "Frames published",
+    "dropped": "Frames let go on purpose",
+    "failed": "Frames that could not be processed",
+    "missing": "Frame indices that never arrived",
+    "rejected": "Messages that were not frames",
+    "series": "Series opened",
+}
+
+
+class LedgerCollector(Collector):
+    """The ledger's totals and the ring's depths, read when asked: no cost per frame."""
+
+    def __init__(self, ledger: Ledger, ring: Ring) -> None:
+        self._ledger, self._ring = ledger, ring
+
+    def collect(self) -> Iterable[Metric]:
+        families = {
+            bucket: CounterMetricFamily(f"scgn_{bucket}", text, labels=["reason"])
+            for bucket, text in _HELP.items()
+        }
+        for (bucket, reason), count in self._ledger.totals().items():
+            families[bucket].add_metric([reason], count)
+        yield from families.values()
+        depth = GaugeMetricFamily("scgn_ring_slots", "Ring slots by state", labels=["state"])
+        for state, count in self._ring.depths().items():
+            depth.add_metric([state], count)
+        yield depth
+
+
+class Metrics:
+    """Times of every stage. `frame_left` is called once a frame, by the publisher."""
+
+    def __init__(self, ledger: Ledger, ring: Ring) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(LedgerCollector(ledger, ring))
+        stage_s = Histogram(
+            "scgn_stage_seconds", "Time of one frame in each stage, s", ["stage"],
+            buckets=BUCKETS_S, registry=self.registry,
+        )  # fmt: skip
+        self._stage_s = {stage: stage_s.labels(stage) for stage in STAGES}
+        self._lock = threading.Lock()
+        self._recent: deque[tuple[float, float, float]] = deque(maxlen=RECENT)
+
+    def frame_left(self, slot: Slot, left_s: float) -> None:
+        """One frame went out at `left_s` (monotonic)."""
+        self._stage_s["wait"].observe(slot.taken_s - slot.received_s)
+        self._stage_s["engine"].observe(slot.done_s - slot.taken_s)
+        self._stage_s["publish"].observe(left_s - slot.done_s)
+        self._stage_s["total"].observe(left_s - slot.received_s)
+        with self._lock:
+            self._recent.append((left_s, left_s - slot.received_s, slot.done_s - slot.taken_s))
+
+    def summary(self) -> dict[str, Any]:
+        """Rate out over the last seconds (frames/s) and percentiles over the last frames (ms)."""
+        with self._lock:
+            rows = np.array(self._recent).reshape(-1, 3)
+        now = time.monotonic()
+        inside = rows[rows[:, 0] > now - RATE_WINDOW_S]
+        span_s = now - inside[0, 0] if len(inside) else 0.0
+        return {
+            "rate_out_fps": round((len(inside) - 1) / span_s, 2) if len(inside) > 1 else 0.0,
+            "latency_ms": _percentiles_ms(rows[:, 1]),
+            "engine_ms": _percentiles_ms(rows[:, 2]),
+            "frames_measured": len(rows),
+        }
+
+    def exposition(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+def _percentiles_ms(seconds: Any) -> dict[str, float | None]:
+    if len(seconds) == 0:
+        return {"p50": None, "p90": None, "p99": None, "max": None}
+    values = np.percentile(1000 * seconds, (50, 90, 99, 100))
+    return dict(zip(("p50", "p90", "p99", "max"), (round(float(v), 3) for v in values), strict=True))

@@ -1,0 +1,173 @@
+"""Frames out: every frame to subscribers, the newest to viewers, and signs of life in between."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import numpy as np
+import zmq
+from numpy.typing import NDArray
+
+from scgn_client import wire
+from scgn_client.sockets import SOCKET_BUFFER_BYTES, open_socket
+from scgn_live.ledger import Ledger, Run
+from scgn_live.metrics import Metrics
+from scgn_live.ring import Event, Ring, Slot
+from scgn_live.settings import Settings
+
+LOG = logging.getLogger(__name__)
+WAIT_S = 0.05  # how long a new subscriber may wait for its `start`
+HEARTBEAT_S = 1.0
+DISPLAY_SAMPLES = 64  # a side: levels from 4,096 pixels cost a hundredth of a frame's percentile
+DISPLAY_FRACTION = 0.005
+
+
+def display_levels(frame: NDArray[Any]) -> list[float]:
+    """Black and white level: the 0.5 % and 99.5 % quantiles of a regular sample of the pixels."""
+    rows, columns = (max(1, n // DISPLAY_SAMPLES) for n in frame.shape)
+    sample = frame[::rows, ::columns].ravel()
+    low = int(DISPLAY_FRACTION * (sample.size - 1))
+    high = sample.size - 1 - low
+    ordered = np.partition(sample, (low, high))
+    return [float(ordered[low]), float(ordered[high])]
+
+
+class FramePublisher:
+    """The `frames` and `latest` sockets. `turn` sends at most one frame or event."""
+
+    def __init__(self, settings: Settings, ring: Ring, ledger: Ledger, metrics: Metrics) -> None:
+        self._settings = settings
+        self._ring = ring
+        self._ledger = ledger
+        self._metrics = metrics
+        self._frames: zmq.Socket[bytes]
+        self._latest: zmq.Socket[bytes]
+        self._viewers = 0
+        self._beat_s = 0.0
+        self.endpoints: dict[str, str] = {}
+
+    def open(self) -> None:
+        """Bind both sockets; zmq.ZMQError when an address is taken."""
+        queue = self._settings.subscriber_queue
+        self._frames = self._bind("frames", self._settings.frames, {zmq.SNDHWM: queue})
+        # XPUB speaks to SUB as PUB does and tells who is there: without viewers nothing is joined.
+        newest_only = {zmq.SNDHWM: 1, zmq.SNDBUF: SOCKET_BUFFER_BYTES}
+        self._latest = self._bind("latest", self._settings.latest, newest_only)
+
+    def _bind(self, name: str, endpoint: str, options: dict[int, int]) -> zmq.Socket[bytes]:
+        socket = open_socket(zmq.XPUB)
+        socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # every subscriber is announced, not only the first
+        socket.setsockopt(zmq.MAXMSGSIZE, 4096)  # subscribers have only topics to say
+        for option, value in options.items():
+            socket.setsockopt(option, value)
+        socket.bind(endpoint)
+        self.endpoints[name] = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        return socket
+
+    def close(self) -> None:
+        """Give what is queued a moment to leave, then close."""
+        for socket in (self._frames, self._latest):
+            socket.close(linger=1000)
+
+    def turn(self) -> None:
+        """Wait a moment for the head of the line and send it; greet and beat in between."""
+        entry = self._ring.next(WAIT_S)
+        self._greet()
+        if isinstance(entry, Slot):
+            self._slot(entry)
+        elif isinstance(entry, Event):
+            self._event(entry)
+        self._beat()
+
+    def end_open_runs(self) -> None:
+        """The service stops: say so for every open series."""
+        for run, _ in self._ledger.open_runs():
+            self._end(run, reason="shutdown")
+
+    def _slot(self, slot: Slot) -> None:
+        if slot.failed is not None:
+            self._ledger.fail(slot.run, slot.header.frame, slot.failed)
+        else:
+            self._send(slot, self._ledger.publish(slot.run, slot.header.frame))
+            self._metrics.frame_left(slot, time.monotonic())
+        self._ring.release(slot)
+
+    def _send(self, slot: Slot, lost: dict[str, int]) -> None:
+        assert slot.denoised is not None, "a frame that did not fail has a result"
+        header, result = slot.header, slot.denoised
+        channels = {"denoised": result}
+        if self._settings.publish_raw:
+            channels["raw"] = slot.raw
+        content = {
+            "source": header.source, "series": header.series, "frame": header.frame,
+            "t_acquired_ns": header.t_acquired_ns, "user": header.user,
+            "display": display_levels(result), "t_received_ns": slot.t_received_ns,
+            "t_published_ns": time.time_ns(),
+            "latency_ms": 1000 * (time.monotonic() - slot.received_s),
+            "calibration": slot.calibration, "model": slot.model, "engine": slot.engine,
+            "lost": lost,
+        }  # fmt: skip
+        parts = wire.encode_published(content, channels)
+        # Copied by ZeroMQ: the slot is free for the next frame however slow a subscriber is.
+        self._frames.send_multipart(parts)
+        if self._viewers > 0:
+            self._latest.send(wire.join_latest(parts), copy=False)
+
+    def _event(self, event: Event) -> None:
+        if event.kind == "start":
+            self._frames.send_multipart(_start_parts(event.run))
+        else:
+            self._end(event.run, reason="end")
+
+    def _end(self, run: Run, reason: str) -> None:
+        source, series = run.key
+        buckets = self._ledger.close(run)
+        parts = wire.encode_event(
+            "end", source, series, frames=buckets["expected"], ledger=buckets, reason=reason
+        )
+        self._frames.send_multipart(parts)
+        LOG.info("series ended", extra={"source": source, "series": series, **buckets})
+
+    def _greet(self) -> None:
+        """Send the open series' `start` to whoever joined; count the viewers of `latest`."""
+        while note := _next_note(self._latest):
+            self._viewers += 1 if note[0] else -1
+        while note := _next_note(self._frames):
+            if note[0]:
+                for run, _ in self._ledger.open_runs():
+                    if run.start.source.encode().startswith(note[1:]):
+                        self._frames.send_multipart(_start_parts(run))
+
+    def _beat(self) -> None:
+        """Once a second: end idle series, and a heartbeat for each open one or for the service."""
+        now = time.monotonic()
+        if now - self._beat_s < HEARTBEAT_S:
+            return
+        self._beat_s = now
+        for run in self._ledger.idle(self._settings.series_idle_s):
+            self._end(run, reason="idle")
+        runs = self._ledger.open_runs() or self._ledger.last_runs()
+        for run, buckets in runs:
+            source, series = run.key
+            last = run.last_published
+            self._frames.send_multipart(
+                wire.encode_event("heartbeat", source, series, frame=last, ledger=buckets)
+            )
+        if not runs:
+            self._frames.send_multipart(wire.encode_event("heartbeat", "", None))
+
+
+def _start_parts(run: Run) -> list[bytes]:
+    start = run.start
+    content = {"exposure_ms": start.exposure_ms, "pixel_size_nm": start.pixel_size_nm}
+    return wire.encode_event("start", start.source, start.series, user=start.user, **content)
+
+
+def _next_note(socket: zmq.Socket[bytes]) -> bytes:
+    """The next (un)subscription, 1 or 0 and the topic; empty when there is none."""
+    try:
+        return socket.recv(zmq.DONTWAIT)
+    except zmq.Again:
+        return b""

@@ -1,0 +1,234 @@
+"""The ring: a fixed set of slots that carry frames through the service in strict arrival order.
+
+FREE -> FILLED -> BUSY -> DONE -> FREE. Starts and ends of series travel in the same line, so they
+never overtake a frame. Only the ring is shared between the stages.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgn_client.messages import FrameHeader
+from scgn_live.ledger import Run
+
+EVENTS_MAX = 256  # starts and ends that may wait; beyond, the ingest waits
+
+Array = NDArray[Any]
+Allocate = Callable[[int], NDArray[np.uint8]]
+
+
+class State(Enum):
+    """Where a slot is on its way."""
+
+    FREE = "free"
+    FILLED = "filled"
+    BUSY = "busy"
+    DONE = "done"
+
+
+class Slot:
+    """One frame on its way. Only the stage that holds the slot may touch it."""
+
+    def __init__(self, allocate: Allocate) -> None:
+        self._allocate = allocate
+        self._memory = allocate(0)
+        self.state = State.FREE
+        self.header: FrameHeader
+        self.run: Run
+        self.raw: Array  # (rows, columns) view of the slot's own memory, camera dtype
+        self.t_received_ns = 0
+        self.received_s = 0.0
+        self.taken_s = 0.0
+        self.done_s = 0.0
+        self.failed: str | None = None
+        self.denoised: Array | None = None
+        self.calibration: str | None = None
+        self.model = ""
+        self.engine = ""
+
+    def store(self, header: FrameHeader, run: Run, pixels: memoryview, received_s: float) -> None:
+        """Copy one frame's pixels in; the only copy between the socket and the engine."""
+        size = header.payload_bytes
+        if len(self._memory) < size:
+            self._memory = self._allocate(size)
+        np.copyto(self._memory[:size], np.frombuffer(pixels, np.uint8))
+        self.raw = self._memory[:size].view(header.dtype).reshape(header.shape)
+        self.header, self.run = header, run
+        self.t_received_ns = time.time_ns()
+        self.received_s = received_s
+        self.failed = self.denoised = self.calibration = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """A start or an end of a series, in line with the frames."""
+
+    kind: Literal["start", "end"]
+    run: Run
+
+
+Overload = Literal["latest", "block"]
+
+
+def plain_memory(size: int) -> NDArray[np.uint8]:
+    """Pageable host memory, for engines without a device."""
+    return np.empty(size, np.uint8)
+
+
+class Ring:
+    """Slots and the line they wait in. Three threads: one fills, one works, one publishes.
+
+    slots: how many frames are held at most; overload: what `claim` does when none is free;
+    on_drop: told of each frame let go. Waits end early, with None, once `stop` was called.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        overload: Overload,
+        on_drop: Callable[[Slot], None],
+        allocate: Allocate = plain_memory,
+    ) -> None:
+        self._lock = threading.Lock()
+        self._freed = threading.Condition(self._lock)
+        self._filled = threading.Condition(self._lock)
+        self._done = threading.Condition(self._lock)
+        self._emptied = threading.Condition(self._lock)
+        self._overload = overload
+        self._on_drop = on_drop
+        self._slots = slots
+        self._free = [Slot(allocate) for _ in range(slots)]
+        self._line: deque[Slot | Event] = deque()
+        self._waiting: deque[Slot] = deque()  # the FILLED ones of the line
+        self._events = 0
+        self._stopped = False
+
+    # The ingest's side.
+
+    def claim(self) -> Slot | None:
+        """An empty slot; waits for one, or lets the oldest waiting frame go (`latest`)."""
+        with self._lock:
+            while not self._free:
+                if self._stopped:
+                    return None
+                if self._overload == "latest" and self._waiting:
+                    return self._let_oldest_go()
+                self._freed.wait()
+            return None if self._stopped else self._free.pop()
+
+    def _let_oldest_go(self) -> Slot:
+        slot = self._waiting.popleft()
+        self._line.remove(slot)
+        slot.state = State.FREE
+        self._on_drop(slot)
+        return slot
+
+    def fill(self, slot: Slot) -> None:
+        """The slot now holds a frame: it joins the line."""
+        with self._lock:
+            slot.state = State.FILLED
+            self._line.append(slot)
+            self._waiting.append(slot)
+            self._filled.notify()
+
+    def post(self, event: Event) -> None:
+        """A start or end joins the line behind every frame that came before it."""
+        with self._lock:
+            while self._events >= EVENTS_MAX and not self._stopped:
+                self._freed.wait()
+            self._events += 1
+            self._line.append(event)
+            self._done.notify()
+
+    # The engine's side.
+
+    def take(self, timeout_s: float) -> Slot | None:
+        """The oldest waiting frame, now BUSY; None when none came in time."""
+        with self._lock:
+            if not self._waiting:
+                self._filled.wait(timeout_s)
+            if not self._waiting:
+                return None
+            slot = self._waiting.popleft()
+            slot.state = State.BUSY
+            slot.taken_s = time.monotonic()
+            return slot
+
+    def finish(self, slot: Slot) -> None:
+        """The frame is denoised (or `slot.failed` says why not): it may leave in its turn."""
+        with self._lock:
+            slot.done_s = time.monotonic()
+            slot.state = State.DONE
+            if self._line[0] is slot:
+                self._done.notify()
+
+    # The publisher's side.
+
+    def next(self, timeout_s: float) -> Slot | Event | None:
+        """The head of the line once it may leave; None when it did not in time."""
+        with self._lock:
+            if not self._ready():
+                self._done.wait(timeout_s)
+            if not self._ready():
+                return None
+            head = self._line.popleft()
+            if isinstance(head, Event):
+                self._events -= 1
+                self._freed.notify()
+            if not self._line:
+                self._emptied.notify_all()
+            return head
+
+    def _ready(self) -> bool:
+        if not self._line:
+            return False
+        head = self._line[0]
+        return isinstance(head, Event) or head.state is State.DONE
+
+    def release(self, slot: Slot) -> None:
+        """The frame is out: its slot is free again."""
+        with self._lock:
+            slot.state = State.FREE
+            self._free.append(slot)
+            self._freed.notify()
+
+    # Anyone's.
+
+    def stop(self) -> None:
+        """No more claims; what is in line may still be taken and published."""
+        with self._lock:
+            self._stopped = True
+            for condition in (self._freed, self._filled, self._done):
+                condition.notify_all()
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until nothing is in line; False when something still is after `timeout_s`."""
+        with self._lock:
+            return self._emptied.wait_for(lambda: not self._line, timeout_s)
+
+    def abandon(self) -> list[Slot]:
+        """Empty the line; returns the frames that will not leave any more."""
+        with self._lock:
+            left = [entry for entry in self._line if isinstance(entry, Slot)]
+            self._line.clear()
+            self._waiting.clear()
+            return left
+
+    def depths(self) -> dict[str, int]:
+        """How many slots are in each state, and events in line."""
+        with self._lock:
+            waiting, in_line = len(self._waiting), len(self._line) - self._events
+            done = sum(1 for e in self._line if isinstance(e, Slot) and e.state is State.DONE)
+            return {
+                "slots": self._slots, "free": len(self._free), "filled": waiting, "done": done,
+                "busy": in_line - waiting - done, "events": self._events,
+            }  # fmt: skip

@@ -1,0 +1,140 @@
+"""Starting the service: two processes and the supervisor that keeps them."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import uvicorn
+import zmq
+
+from scgn_live.app import control_endpoint
+from scgn_live.app import run as run_frames
+from scgn_live.logs import set_up
+from scgn_live.settings import Settings, load_settings
+from scgn_live.sidecar.app import build_app
+
+LOG = logging.getLogger(__name__)
+EXIT_CONFIG = 78  # sysexits: the settings cannot work here; restarting would not help
+BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
+STEADY_S = 30.0  # a process that lived so long starts over with the shortest wait
+ROLES = ("frames", "http")
+_PR_SET_PDEATHSIG = 1
+
+
+class Child:
+    """One process, restarted whenever it ends before `stop`."""
+
+    def __init__(self, role: str, run_dir: Path, give_up: threading.Event) -> None:
+        self.role = role
+        self.status = 0
+        self._run_dir = run_dir
+        self._give_up = give_up
+        self._stopping = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._keep, name=f"keep-{role}")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """SIGTERM, then SIGKILL for what has not ended in time."""
+        self._stopping.set()
+        if process := self._process:
+            process.terminate()
+            try:
+                process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                LOG.error("killing a process that did not stop", extra={"role": self.role})
+                process.kill()
+        self._thread.join()
+
+    def _keep(self) -> None:
+        deaths = 0
+        while not self._stopping.is_set():
+            began_s = time.monotonic()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "scgn_live", f"_{self.role}", str(self._run_dir)]
+            )
+            status = self._process.wait()
+            if self._stopping.is_set():
+                break
+            deaths = 1 if time.monotonic() - began_s > STEADY_S else deaths + 1
+            facts = {"role": self.role, "status": status, "deaths": deaths}
+            LOG.error("process ended", extra=facts)
+            if status == EXIT_CONFIG and deaths == 1:
+                self.status = status
+                self._give_up.set()
+                return
+            self._stopping.wait(BACKOFF_S[min(deaths, len(BACKOFF_S)) - 1])
+
+
+def serve(settings: Settings) -> int:
+    """Run both processes until SIGTERM or SIGINT; returns the exit status."""
+    set_up(settings.log_level, "supervisor")
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    with tempfile.TemporaryDirectory(prefix="scgn-live-") as folder:
+        run_dir = Path(folder)
+        _settings_file(run_dir).write_text(settings.model_dump_json())
+        children = [Child(role, run_dir, ended) for role in ROLES]
+        for child in children:
+            child.start()
+        ended.wait()
+        for child in children:
+            child.stop(settings.shutdown_s + 3)
+    return max(child.status for child in children)
+
+
+def _settings_file(run_dir: Path) -> Path:
+    return run_dir / "settings.json"
+
+
+def run_role(role: str, run_dir: Path) -> int:
+    """One of the two processes, as the supervisor starts it."""
+    die_with_parent()
+    settings = Settings.model_validate_json(_settings_file(run_dir).read_text())
+    set_up(settings.log_level, role)
+    control = control_endpoint(run_dir)
+    try:
+        return run_frames(settings, control) if role == "frames" else run_http(settings, control)
+    except (zmq.ZMQError, OSError, ValueError) as error:
+        LOG.error("cannot start", extra={"role": role, "error": str(error)})
+        return EXIT_CONFIG
+
+
+def run_http(settings: Settings, control: str) -> int:
+    """The sidecar until SIGTERM; returns the exit status."""
+    host, port = settings.http_address
+    config = uvicorn.Config(
+        build_app(settings, control), host, port, log_config=None, access_log=False,
+        timeout_graceful_shutdown=2,
+    )  # fmt: skip
+    listening = config.bind_socket()
+    LOG.info("http listens", extra={"http": settings.http})
+    uvicorn.Server(config).run([listening])
+    return 0
+
+
+def die_with_parent() -> None:
+    """Have the kernel send SIGTERM when the supervisor is gone, so that no orphan holds a port."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        raise SystemExit(0)
+
+
+def serve_command(flags: list[str]) -> int:
+    """`scgn-live serve`."""
+    return serve(load_settings(flags, prog="scgn-live serve"))

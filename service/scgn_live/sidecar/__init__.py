@@ -1,0 +1,1 @@
+"""The HTTP process: health, status, metrics and calibrations. Killing it never costs a frame."""

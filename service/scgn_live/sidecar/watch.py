@@ -1,0 +1,61 @@
+"""The frame process as the sidecar sees it: asked all the time, so that no probe ever waits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+from scgn_live.control import ControlError, request
+
+ASK_EVERY_S = 0.2
+ANSWER_S = 0.8
+
+
+class FrameProcess:
+    """Health of the frame process, at most a second old."""
+
+    def __init__(self, control: str, ready_s: float) -> None:
+        self.control = control
+        self._ready_s = ready_s
+        self._began_s = time.monotonic()
+        self._answered_s: float | None = None
+        self._problem: str | None = "frame process has not answered yet"
+        self._reasons: list[str] = []
+
+    def reasons_not_ready(self) -> list[str]:
+        """Why frames would not flow now, in words; empty when they would."""
+        now = time.monotonic()
+        if self._problem is not None:
+            since = now - (self._began_s if self._answered_s is None else self._answered_s)
+            return [f"{self._problem} (for {since:.1f} s)"]
+        if self._answered_s is not None and now - self._answered_s > self._ready_s:
+            return [f"frame process has been silent for {now - self._answered_s:.1f} s"]
+        return self._reasons
+
+    async def ask_once(self) -> None:
+        """Renew the picture."""
+        try:
+            answer = await request(self.control, ANSWER_S, do="health")
+        except ControlError as error:
+            self._problem = str(error)
+        else:
+            self._problem, self._answered_s = None, time.monotonic()
+            self._reasons = list(answer["reasons"])
+
+    async def _ask_for_ever(self) -> None:
+        while True:
+            await self.ask_once()
+            await asyncio.sleep(ASK_EVERY_S)
+
+    @contextlib.asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Keep asking in the background."""
+        task = asyncio.create_task(self._ask_for_ever())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
