@@ -1,4 +1,4 @@
-"""A camera process for the benchmarks: frames at a rate or flat out, plain pyzmq, no client code."""
+"""A camera process for the benchmarks: frames at a rate or flat out, with plain pyzmq."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import zmq
 
 
-def main(endpoint: str, frames: int, rate_fps: float, side: int) -> None:
+def main(endpoint: str, frames: int, rate_fps: float, side: int, bare: bool) -> None:
     """Send `frames` uint16 frames; rate 0 means as fast as the socket takes them."""
     socket = zmq.Context().socket(zmq.PUSH)
     socket.setsockopt(zmq.SNDHWM, 4)
@@ -25,8 +25,16 @@ def main(endpoint: str, frames: int, rate_fps: float, side: int) -> None:
             time.sleep(max(0.0, begun + index / rate_fps - time.monotonic()))
         header = msgpack.packb(frame | {"frame": index, "t_acquired_ns": time.time_ns()})
         socket.send_multipart([header, pixels[index % 8]])
+    end = name | {"type": "end", "frames": frames}
+    socket.send_multipart([msgpack.packb(end), b""] if bare else [msgpack.packb(end)])
     socket.close(linger=10_000)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))
+    main(
+        sys.argv[1],
+        int(sys.argv[2]),
+        float(sys.argv[3]),
+        int(sys.argv[4]),
+        sys.argv[5:] == ["bare"],
+    )

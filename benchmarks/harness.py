@@ -7,21 +7,17 @@ import contextlib
 import json
 import os
 import platform
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from scgn_live.running import RunningService, start_service
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -64,66 +60,24 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def free_port() -> int:
-    """A TCP port on loopback that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@dataclass(frozen=True)
-class Service:
-    """Where a running service is; `pid` is the frame process'."""
-
-    ingest: str
-    frames: str
-    latest: str
-    http: str
-    supervisor: int
-
-    def get(self, path: str) -> dict[str, Any]:
-        """A JSON answer of the sidecar."""
-        with urllib.request.urlopen(f"{self.http}{path}", timeout=5) as answer:
-            found: dict[str, Any] = json.load(answer)
-            return found
-
-    def resident_mb(self) -> float:
-        """Resident memory of the frame process, MB."""
-        children = Path(f"/proc/{self.supervisor}/task").glob("*/children")
-        for child in " ".join(path.read_text() for path in children).split():
-            if b"_frames" in Path(f"/proc/{child}/cmdline").read_bytes():
-                status = Path(f"/proc/{child}/status").read_text().splitlines()
-                line = next(line for line in status if line.startswith("VmRSS"))
+def resident_mb(service: RunningService) -> float:
+    """Resident memory of the frame process, MB."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            status = (folder / "status").read_text()
+            child = f"PPid:\t{service.pid}\n" in status
+            if child and b"_frames" in (folder / "cmdline").read_bytes():
+                line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
                 return int(line.split()[1]) / 1024
-        raise RuntimeError("the frame process is not running")
+    raise RuntimeError("the frame process is not running")
 
 
 @contextlib.contextmanager
-def service(*flags: str) -> Iterator[Service]:
+def service(*flags: str) -> Iterator[RunningService]:
     """The real service on free ports, ready, stopped at the end."""
-    tcp = [f"tcp://127.0.0.1:{free_port()}" for _ in range(3)]
-    http = f"127.0.0.1:{free_port()}"
     with tempfile.TemporaryDirectory(prefix="scgn-bench-") as state:
-        places = zip(("--ingest", "--frames", "--latest"), tcp, strict=True)
-        command = [sys.executable, "-m", "scgn_live", "serve", "--http", http, "--state-dir", state]
-        command += [word for pair in places for word in pair]
-        log = Path(state) / "log"
-        with log.open("wb") as sink:
-            process = subprocess.Popen([*command, *flags], stderr=sink)
-            running = Service(*tcp, f"http://{http}", process.pid)
-            try:
-                _wait_ready(running, process, log)
-                yield running
-            finally:
-                process.send_signal(signal.SIGTERM)
-                process.wait(20)
-
-
-def _wait_ready(running: Service, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError, urllib.error.URLError):
-            if running.get("/v2/health/ready")["ready"]:
-                return
-        time.sleep(0.1)
-    raise RuntimeError(f"service did not become ready:\n{log.read_text()}")
+        running = start_service(["--state-dir", state, *flags])
+        try:
+            yield running
+        finally:
+            running.stop()

@@ -1,4 +1,4 @@
-"""The bare two-hop relay that the service is measured against: PULL in, PUB out, nothing between."""
+"""The bare two-hop relay that the service is measured against: PULL in, PUB out."""
 
 from __future__ import annotations
 

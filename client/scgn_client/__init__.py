@@ -1,4 +1,4 @@
-"""Light client of scgn-live: send camera frames, receive denoised ones. No torch, no web framework."""
+"""Light client of scgn-live: send camera frames, receive denoised ones; no torch."""
 
 from scgn_client.errors import (
     ClientError,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-Points = NDArray[np.float64]  # (atoms, 2): row, column in px
+Points = NDArray[np.float64]  # (atoms, 2): row, column in px; or one number an atom
 
 LATTICE_ANGLE = math.radians(70.53)  # between the close-packed rows of an fcc crystal along [110]
 SIGMA_SPACINGS = 0.24
@@ -23,7 +23,13 @@ NUCLEUS_SPACINGS = 2.5
 WINDOW_SIGMAS = 4.5
 STRIP_ROWS = 32
 DARKEST = 0.02  # a black atom may not ask for less than no light
-PAIR_STEPS = ((0, 0), (0, 1), (1, -1), (1, 0), (1, 1))  # half of the neighbour cells: each pair once
+PAIR_STEPS = (
+    (0, 0),
+    (0, 1),
+    (1, -1),
+    (1, 0),
+    (1, 1),
+)  # half of the neighbour cells: each pair once
 
 
 def _rotation(angle: float) -> Points:
@@ -31,7 +37,7 @@ def _rotation(angle: float) -> Points:
 
 
 def neighbour_pairs(points: Points, cutoff: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Index pairs that hold every two points closer than `cutoff` once (and some farther ones)."""
+    """Index pairs of every two points closer than `cutoff` (px), each pair once."""
     cells = np.floor((points - points.min(axis=0)) / cutoff).astype(np.intp) + 1
     width = int(cells[:, 1].max()) + 2
     flat = cells[:, 0] * width + cells[:, 1]
@@ -44,7 +50,8 @@ def neighbour_pairs(points: Points, cutoff: float) -> tuple[NDArray[np.intp], ND
         for depth in range(deepest)
     ]
     first, second = (np.concatenate(side) for side in zip(*pairs, strict=True))
-    return first, second
+    close = np.square(points[first] - points[second]).sum(axis=1) < cutoff**2
+    return first[close], second[close]
 
 
 def _pairs_one_step(
@@ -52,16 +59,22 @@ def _pairs_one_step(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Each point with the `depth`-th point of the cell `step` further on."""
     place = np.searchsorted(ranked, flat + step) + depth
-    first = np.flatnonzero((place < len(ranked)))
+    first = np.flatnonzero(place < len(ranked))
     first = first[ranked[place[first]] == flat[first] + step]
     second = order[place[first]]
     keep = (first < second) if step == 0 else np.ones(len(first), bool)
     return first[keep], second[keep]
 
 
-def pushed_apart(points: Points, sizes: NDArray[np.float64], rounds: int) -> Points:
-    """Points moved until hardly any two are closer than the mean of their sizes (px)."""
+def pushed_apart(
+    points: Points, sizes: Points, rounds: int, mobile: Points | None = None
+) -> Points:
+    """Points moved until hardly any two are closer than the mean of their sizes (px).
+
+    sizes: (points,) px; mobile: (points,) share of a push that each one gives in to, 1 when None.
+    """
     moved = points.copy()
+    yields = np.ones(len(points)) if mobile is None else mobile
     for turn in range(rounds):
         if turn % 8 == 0:
             first, second = neighbour_pairs(moved, 1.2 * float(sizes.max()))
@@ -69,8 +82,10 @@ def pushed_apart(points: Points, sizes: NDArray[np.float64], rounds: int) -> Poi
         distance = np.maximum(np.hypot(apart[:, 0], apart[:, 1]), 1e-6)
         wanted = 0.5 * (sizes[first] + sizes[second])
         push = apart * (0.3 * np.maximum(wanted / distance - 1, 0).clip(max=1))[:, None]
-        np.add.at(moved, second, push)
-        np.add.at(moved, first, -push)
+        for side, pushed in ((second, push), (first, -push)):
+            for axis in (0, 1):
+                weights = yields[side] * pushed[:, axis]
+                moved[:, axis] += np.bincount(side, weights, minlength=len(moved))
     return moved
 
 
@@ -188,7 +203,10 @@ class Nucleation:
         liquid = self._liquid + 0.04 * jiggle + np.sin(waves) @ m["wave_push"]
         crystal = self._sites + 0.012 * jiggle
         amplitude = 0.85 + 0.15 * settled + (0.09 - 0.05 * settled) * m["brightness"]
-        return liquid + settled[:, None] * (crystal - liquid), amplitude
+        places = liquid + settled[:, None] * (crystal - liquid)
+        # Where the two meet, the liquid gives way to the crystal.
+        sizes = np.full(len(places), 0.82 * self.spacing_px)
+        return pushed_apart(places, sizes, rounds=6, mobile=1 - 0.9 * settled), amplitude
 
     def _render(self, places: Points, amplitude: Points) -> Floats:
         """Gaussian atoms as products of separable profiles, strip by strip of rows."""
@@ -198,8 +216,8 @@ class Nucleation:
         order = np.flatnonzero(seen)[np.argsort(places[seen, 0])]
         places, amplitude = places[order], amplitude[order]
         signed = (self.contrast if self.white else -self.contrast) * amplitude
-        rows = _profiles(places[:, 0], sigma, half, self.shape[0]) * signed[:, None].astype("f4")
-        columns = _profiles(places[:, 1], sigma, half, self.shape[1])
+        rows = _profiles(places[:, 0], signed, sigma, self.shape[0])
+        columns = _profiles(places[:, 1], np.ones(len(places)), sigma, self.shape[1])
         frame = np.empty(self.shape, np.float32)
         for top in range(0, self.shape[0], STRIP_ROWS):
             strip = slice(top, top + STRIP_ROWS)
@@ -208,11 +226,13 @@ class Nucleation:
         return np.maximum(frame + 1, np.float32(DARKEST))
 
 
-def _profiles(centres: Points, sigma: float, half: int, length: int) -> Floats:
-    """One Gaussian of height 1 a row, (atoms, length) float32, zero beyond `half` px."""
+def _profiles(centres: Points, heights: Points, sigma: float, length: int) -> Floats:
+    """One Gaussian a row, (atoms, length) float32, zero beyond WINDOW_SIGMAS."""
+    half = math.ceil(WINDOW_SIGMAS * sigma)
     pad = 2 * half + 2
     index = np.floor(centres).astype(np.intp)[:, None] + np.arange(-half, half + 2)
-    values = np.exp(-0.5 * ((index - centres[:, None]) / sigma) ** 2)
+    away = ((index - centres[:, None]) / sigma).astype(np.float32)
+    values = heights[:, None].astype(np.float32) * np.exp(-0.5 * away * away)
     profiles = np.zeros((len(centres), length + 2 * pad), np.float32)
-    np.put_along_axis(profiles, index + pad, values.astype(np.float32), axis=1)
+    np.put_along_axis(profiles, index + pad, values, axis=1)
     return profiles[:, pad : pad + length]

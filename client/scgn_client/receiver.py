@@ -11,7 +11,7 @@ from typing import Any, Self
 import zmq
 
 from scgn_client import wire
-from scgn_client.errors import ClientError, ReceiveTimeout
+from scgn_client.errors import ClientError, ReceiveTimeout, WireError
 from scgn_client.messages import End, Heartbeat, Published, PublishedFrame
 from scgn_client.sockets import SOCKET_BUFFER_BYTES, open_socket, wait_ready
 
@@ -51,7 +51,10 @@ class _Subscriber:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -189,7 +192,7 @@ class LatestReceiver(_Subscriber):
         header, pixels = wire.split_latest(socket.recv(copy=False).buffer)
         message = wire.decode_published(header, [pixels])
         if not isinstance(message, PublishedFrame):
-            raise wire.WireError("type", f"expected a frame on {self.endpoint}, got {message!r}")
+            raise WireError("type", f"expected a frame on {self.endpoint}, got {message!r}")
         return message
 
     def __iter__(self) -> Iterator[PublishedFrame]:

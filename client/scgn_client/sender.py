@@ -57,7 +57,10 @@ class FrameSender:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         try:
             if kind is None:
@@ -95,7 +98,7 @@ class FrameSender:
         message = wire.frame_header(
             frame, self.source, self.series, self.next_frame, t_acquired_ns=acquired, user=user
         )
-        parts = [wire.encode_ingest(message), wire.pixels(frame)]
+        parts: list[wire.Buffer] = [wire.encode_ingest(message), wire.pixels(frame)]
         self._send(parts, self.timeout_s if timeout_s is None else timeout_s)
         self.next_frame += 1
         return message.frame

@@ -8,9 +8,11 @@ HEARTBEAT_MS = 2000  # a dead peer is noticed within three of these
 SOCKET_BUFFER_BYTES = 256 * 1024  # large kernel buffers hide seconds of stale frames
 
 
-def open_socket(kind: int, context: zmq.Context[zmq.Socket[bytes]] | None = None) -> zmq.Socket[bytes]:
+def open_socket(
+    kind: int, context: zmq.Context[zmq.Socket[bytes]] | None = None
+) -> zmq.Socket[bytes]:
     """A socket of the shared context with ZMTP heartbeats, quick reconnects and no linger."""
-    socket = (context or zmq.Context.instance()).socket(kind)
+    socket = zmq.Context.instance().socket(kind)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * HEARTBEAT_MS)

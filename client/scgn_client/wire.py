@@ -176,7 +176,7 @@ def frame_header(
 
 def pixels(frame: Array) -> memoryview:
     """The bytes of an array in C order, without a copy when it already is."""
-    return memoryview(np.ascontiguousarray(frame)).cast("B")
+    return np.ascontiguousarray(frame).data.cast("B")
 
 
 Kind = Literal["start", "end", "heartbeat"]
@@ -187,14 +187,13 @@ def encode_event(kind: Kind, source: str, series: str | None, **content: Any) ->
     return [source.encode(), pack({"type": kind, "source": source, "series": series, **content})]
 
 
-def encode_published(header: Mapping[str, Any], channels: Mapping[str, Array]) -> list[Buffer]:
-    """Parts of a published frame: source, header, then the pixels of each channel."""
+def encode_published(header: Mapping[str, Any], channels: Mapping[str, Array]) -> list[bytes]:
+    """The first two parts of a published frame, source and header; each channel's pixels follow."""
     described = [
-        {"name": name, "dtype": pixels.dtype.str, "shape": list(pixels.shape)}
-        for name, pixels in channels.items()
+        {"name": name, "dtype": array.dtype.str, "shape": list(array.shape)}
+        for name, array in channels.items()
     ]
-    packed = pack({"type": "frame", **header, "channels": described})
-    return [header["source"].encode(), packed, *(pixels(a) for a in channels.values())]
+    return [header["source"].encode(), pack({"type": "frame", **header, "channels": described})]
 
 
 def join_latest(parts: Sequence[Buffer]) -> bytes:
@@ -218,14 +217,13 @@ def decode_published(header: Buffer, pixels: Sequence[Buffer]) -> Published:
     try:
         if kind == "frame":
             return _published_frame(content, pixels)
-        source, series = content["source"], content["series"] if kind != "heartbeat" else None
+        source, series = str(content["source"]), str(content.get("series") or "")
         if kind == "start":
             optional = {k: content.get(k) for k in ("exposure_ms", "pixel_size_nm", "user")}
             return Start(source, series, **optional)
         if kind == "end":
             return End(source, series, content.get("frames"), content.get("ledger"))
         if kind == "heartbeat":
-            series = content.get("series") or ""
             return Heartbeat(source, series, content.get("frame"), content.get("ledger"))
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, WireError):

@@ -1,4 +1,4 @@
-"""What is known of one camera: references that correct its frames, with an id made of their content.
+"""What is known of one camera: references that correct its frames, named by their content.
 
 Corrected = (raw - dark_reference) * gain_reference, defective pixels filled from their neighbours.
 Nothing here needs torch, so that an HTTP process can check an upload without loading it.
@@ -103,12 +103,10 @@ def _finite(field: str, array: Array, bad: NDArray[np.bool_]) -> Floats:
 def _mask(mask: Array) -> NDArray[np.bool_]:
     if mask.dtype.kind not in "biu":
         raise CalibrationError("mask", f"expected bool or integer (NeXus), got dtype {mask.dtype}")
-    return mask != 0
+    return np.asarray(mask != 0)
 
 
-def _gain_factor(
-    gain: Array, convention: GainConvention | None, bad: NDArray[np.bool_]
-) -> Floats:
+def _gain_factor(gain: Array, convention: GainConvention | None, bad: NDArray[np.bool_]) -> Floats:
     if convention not in ("multiply", "divide"):
         got = f"expected gain_convention multiply or divide, got {convention!r}"
         raise CalibrationError("gain_convention", got)
@@ -141,14 +139,16 @@ def neighbours_of_defects(mask: NDArray[np.bool_], reach: int = 3) -> tuple[Arra
     index = np.zeros((len(bad), side * side), np.int64)
     weight = np.zeros((len(bad), side * side), np.float32)
     for row, flat in enumerate(bad):
-        chosen = _good_around(mask, *divmod(int(flat), mask.shape[1]), reach)
+        pixel = divmod(int(flat), mask.shape[1])
+        chosen = _good_around(mask, pixel, reach)
         index[row, : len(chosen)] = chosen
         weight[row, : len(chosen)] = 1 / len(chosen)
     used = max(1, int((weight > 0).sum(axis=1).max(initial=1)))
     return bad, index[:, :used], weight[:, :used]
 
 
-def _good_around(mask: NDArray[np.bool_], row: int, column: int, reach: int) -> Array:
+def _good_around(mask: NDArray[np.bool_], pixel: tuple[int, int], reach: int) -> Array:
+    row, column = pixel
     for radius in range(1, reach + 1):
         top, left = max(0, row - radius), max(0, column - radius)
         window = ~mask[top : row + radius + 1, left : column + radius + 1]
@@ -170,7 +170,7 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
 
 
 def load_calibration(path: Path) -> Calibration:
-    """Read what `save_calibration` wrote; CalibrationError when the content is not what its id says."""
+    """Read what `save_calibration` wrote; CalibrationError when it is not what its id says."""
     try:
         with np.load(path, allow_pickle=False) as file:
             header = json.loads(str(file["header"]))
@@ -186,6 +186,12 @@ def load_calibration(path: Path) -> Calibration:
     return calibration
 
 
+_NPY_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
 def read_npy(field: str, content: bytes) -> Array:
     """An array from the bytes of a .npy file, no pickle; CalibrationError names `field`.
 
@@ -194,7 +200,10 @@ def read_npy(field: str, content: bytes) -> Array:
     stream = io.BytesIO(content)
     try:
         version = np.lib.format.read_magic(stream)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
         shape, _, dtype = read[version](stream)
         needed = int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize
         if dtype.hasobject or needed != len(content) - stream.tell():

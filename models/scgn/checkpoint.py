@@ -71,16 +71,14 @@ def describe(network: SCGN, name: str, training: dict[str, Any] | None = None) -
 
 def checkpoint_of(network: SCGN, provenance: Provenance) -> Checkpoint:
     """A checkpoint held in memory, in eval mode."""
-    return Checkpoint(
-        network.eval(), provenance, network_id(provenance.name, network.state_dict())
-    )
+    return Checkpoint(network.eval(), provenance, network_id(provenance.name, network.state_dict()))
 
 
 def replace_file(path: Path, write: Any) -> None:
     """Write beside `path` and rename, so that a reader never sees half a file."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     write(beside)
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 def save_checkpoint(path: str | Path, network: SCGN, provenance: Provenance) -> None:

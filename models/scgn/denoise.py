@@ -13,7 +13,6 @@ from scgn.calibration import Calibration, neighbours_of_defects
 from scgn.checkpoint import Checkpoint
 from scgn.units import noise_units
 
-
 SIDE_MIN = 4  # px; below, reflected windows and noise estimates have nothing to stand on
 
 
@@ -62,7 +61,8 @@ class Denoiser:
         self.device = device
         self._noise_units = checkpoint.provenance.input_units == "noise"
         # Channels last is what the convolutions want, on CPU and GPU alike.
-        self._network = checkpoint.network.to(device, memory_format=torch.channels_last)
+        self._network = checkpoint.network.to(device)
+        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.correction = functools.lru_cache(maxsize=2)(self._correction)
 
     def _correction(self, calibration: Calibration) -> Correction:
@@ -78,7 +78,9 @@ class Denoiser:
         the result holds NaN or infinity.
         """
         if min(raw.shape) < SIDE_MIN:
-            raise FrameError("too_small", f"expected at least {SIDE_MIN} px a side, got {raw.shape}")
+            raise FrameError(
+                "too_small", f"expected at least {SIDE_MIN} px a side, got {raw.shape}"
+            )
         counts = torch.from_numpy(raw.astype(np.float32)).to(self.device)
         if calibration is not None:
             counts = self.correction(calibration)(counts)

@@ -103,9 +103,9 @@ def interleaved_spectrum(x: Tensor) -> Tensor:
 
 def frame_of_spectrum(spectrum: Tensor, rows: int, columns: int) -> Tensor:
     """Inverse of `interleaved_spectrum` for a frame of rows x columns."""
-    pairs = spectrum.unflatten(1, (-1, 2))
-    values = torch.complex(pairs[:, :, 0], pairs[:, :, 1])
-    return torch.fft.irfft2(values, s=(rows, columns), norm="ortho")
+    values = torch.complex(spectrum[:, 0::2].contiguous(), spectrum[:, 1::2].contiguous())
+    frames: Tensor = torch.fft.irfft2(values, s=(rows, columns), norm="ortho")
+    return frames
 
 
 class FrequencyBranch(nn.Module):

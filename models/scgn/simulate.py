@@ -107,11 +107,13 @@ def detect(rng: np.random.Generator, electrons: Tensor, recipe: Recipe) -> Tenso
     return shot + read + line_sigma * line_noise(rng, count, side)
 
 
-def simulate(rng: np.random.Generator, frame_count: int, side_px: int, recipe: Recipe) -> SimulatedBatch:
+def simulate(
+    rng: np.random.Generator, frame_count: int, side_px: int, recipe: Recipe
+) -> SimulatedBatch:
     """A batch of independent square frames; the same generator state gives the same batch."""
     atoms = draw_atoms(rng, frame_count, side_px, recipe.spacing_px)
     contrast = uniform(rng, recipe.contrast, frame_count)
-    sign = torch.from_numpy(rng.choice(np.float32([-1, 1]), (frame_count, 1, 1, 1)))
+    sign = torch.from_numpy(rng.choice(np.array([-1, 1], np.float32), (frame_count, 1, 1, 1)))
     pattern = sign * contrast * render(atoms, frame_count, side_px)
     relative = (1 + pattern + background(rng, frame_count, side_px)).clamp(min=0.02)
     clean = log_uniform(rng, recipe.dose_e_per_px, frame_count) * relative

@@ -64,7 +64,7 @@ def lattice(rng: np.random.Generator, spacing_px: float, reach_px: float) -> tup
     ratio = rng.choice([1.0, rng.uniform(1.0, 1.5)])
     cell = np.array([[1.0, 0.0], [ratio * math.cos(angle), ratio * math.sin(angle)]])
     cell = spacing_px * cell @ rotation(rng.uniform(0, 2 * math.pi))
-    count = int(math.ceil(1.5 * reach_px / spacing_px / math.sin(angle))) + 1
+    count = math.ceil(1.5 * reach_px / spacing_px / math.sin(angle)) + 1
     index = np.stack(np.meshgrid(*[np.arange(-count, count + 1)] * 2), -1).reshape(-1, 2)
     points = (index + rng.random(2)) @ cell
     amplitude = np.ones(len(points))
@@ -80,7 +80,7 @@ def liquid(rng: np.random.Generator, spacing_px: float, reach_px: float) -> tupl
     """Positions (N,2) and amplitudes (N,) of a disordered packing covering +-reach_px."""
     unit = disordered_packing(int(rng.integers(0, 6)))
     unit = (unit + rng.uniform(0, PACKING_SIDE, 2)) % PACKING_SIDE - PACKING_SIDE / 2
-    tiles = int(math.ceil(1.5 * reach_px / (spacing_px * PACKING_SIDE / 2)))
+    tiles = math.ceil(1.5 * reach_px / (spacing_px * PACKING_SIDE / 2))
     shifts = [(y, x) for y in range(-tiles + 1, tiles) for x in range(-tiles + 1, tiles)]
     points = np.concatenate([unit + np.array(s) * PACKING_SIDE for s in shifts]) * spacing_px
     points = points @ rotation(rng.uniform(0, 2 * math.pi))
@@ -95,12 +95,14 @@ def front_distance(rng: np.random.Generator, points: Floats, reach_px: float) ->
     across = points @ np.array([-math.sin(angle), math.cos(angle)])
     wave = 0.1 * reach_px * np.sin(across * rng.uniform(2, 6) / reach_px + rng.uniform(0, 6))
     if rng.random() < 0.5:
-        return along + wave - rng.uniform(-0.5, 0.5) * reach_px
+        return np.asarray(along + wave - rng.uniform(-0.5, 0.5) * reach_px)
     centre = rng.uniform(-0.5, 0.5, 2) * reach_px
-    return np.hypot(*(points - centre).T) - rng.uniform(0.2, 0.9) * reach_px
+    return np.asarray(np.hypot(*(points - centre).T) - rng.uniform(0.2, 0.9) * reach_px)
 
 
-def draw_field(rng: np.random.Generator, spacing_px: float, reach_px: float) -> tuple[Floats, Floats]:
+def draw_field(
+    rng: np.random.Generator, spacing_px: float, reach_px: float
+) -> tuple[Floats, Floats]:
     """One field around the origin: crystal, liquid, both with a front, a vacuum edge, or vacuum."""
     kind = rng.choice(5, p=[0.2, 0.2, 0.35, 0.2, 0.05])
     crystal, crystal_amplitude = lattice(rng, spacing_px, reach_px)

@@ -68,7 +68,7 @@ def begin(plan: TrainingPlan, device: torch.device) -> TrainingState:
     start_flat(network)
     average = SCGN(size_named(plan.size), residual="image")
     average.load_state_dict(network.state_dict())
-    network = network.to(device, memory_format=torch.channels_last)
+    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(network.parameters(), lr=plan.peak_rate, weight_decay=1e-4)
     return TrainingState(network, average.to(device).eval(), optimiser)
 
@@ -84,8 +84,8 @@ def start_flat(network: SCGN) -> None:
         value.zero_()
     network.head.weight[0, 0, 1, 1] = 1
     network.tail.weight[0, 0, 1, 1] = -1
-    last = network.blocks[-1].fuse
-    for value in (network.head.bias[:1], network.tail.bias, last.weight[:1], last.bias[:1]):
+    first_feature = (network.head.bias, *list(network.blocks[-1].parameters())[-2:])
+    for value in (network.tail.bias, *(parameter[:1] for parameter in first_feature)):
         value.zero_()
 
 
@@ -104,7 +104,8 @@ def frame_errors(network: SCGN, data: SimulatedBatch) -> Tensor:
     """
     units = noise_units(data.noisy)
     error = network(units.enter(data.noisy)) - units.enter(data.clean)
-    return (error.square().mean(dim=(1, 2, 3)) + 1e-6).sqrt()
+    per_frame: Tensor = (error.square().mean(dim=(1, 2, 3)) + 1e-6).sqrt()
+    return per_frame
 
 
 def draw(plan: TrainingPlan, step: int, device: torch.device) -> SimulatedBatch:

@@ -36,7 +36,9 @@ def point_noise(frames: Tensor) -> Tensor:
     Uses the mixed second difference of 2x2 neighbours, half of which has the pixel's own deviation
     for white noise: column noise, row noise and any slope of the scene cancel exactly.
     """
-    mixed = frames[..., 1:, 1:] - frames[..., 1:, :-1] - frames[..., :-1, 1:] + frames[..., :-1, :-1]
+    mixed = (
+        frames[..., 1:, 1:] - frames[..., 1:, :-1] - frames[..., :-1, 1:] + frames[..., :-1, :-1]
+    )
     window = (min(BLOCK, mixed.shape[-2]), min(BLOCK, mixed.shape[-1]))
     power = functional.avg_pool2d(mixed * mixed * 0.25, window, stride=window)
     return power.flatten(1).median(dim=1).values.sqrt()[:, None, None, None]

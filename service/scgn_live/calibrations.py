@@ -31,7 +31,7 @@ class CalibrationStore:
         """Keep a calibration; the same content twice is one file."""
         beside = self._folder / f".{calibration.id}.{os.getpid()}.npz"
         save_calibration(beside, calibration)
-        os.replace(beside, self.path(calibration.id))
+        beside.replace(self.path(calibration.id))
 
     def load(self, identity: str) -> Calibration:
         """The calibration of that id; CalibrationError when it is missing or damaged."""
@@ -41,7 +41,7 @@ class CalibrationStore:
         """Note which one the next start begins with; None for no calibration."""
         beside = self._folder / f".active.{os.getpid()}"
         beside.write_text(json.dumps({"active": identity}))
-        os.replace(beside, self._active)
+        beside.replace(self._active)
 
     def active(self) -> tuple[Calibration | None, str | None]:
         """The noted calibration, and a sentence when it cannot be used."""

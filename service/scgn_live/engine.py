@@ -30,7 +30,7 @@ class Processor(Protocol):
     corrects: bool
 
     def __call__(self, raw: Array, calibration: Calibration | None) -> Array:
-        """(rows, columns) of any wire dtype -> (rows, columns). Raises FrameError for this frame."""
+        """(rows, columns) of any wire dtype -> (rows, columns); FrameError for this frame."""
 
 
 class PassThrough:

@@ -57,7 +57,7 @@ class FrameIngest:
         try:
             message = self._checked(parts)
             if isinstance(message, FrameHeader):
-                self._frame(message, parts[1].buffer, received_s)
+                self._frame(message, parts[1], received_s)
             else:
                 self._event(message)
         except WireError as error:
@@ -86,7 +86,7 @@ class FrameIngest:
                 "payload_size", f"expected {header.payload_bytes} bytes for {what}, got {got}"
             )
 
-    def _frame(self, header: FrameHeader, pixels: memoryview, received_s: float) -> None:
+    def _frame(self, header: FrameHeader, message: zmq.Frame, received_s: float) -> None:
         run, before = self._ledger.run_of(header.source, header.series, header.frame)
         for ended in before:
             self._ring.post(Event("end", ended))
@@ -99,7 +99,7 @@ class FrameIngest:
         if (slot := self._ring.claim()) is None:
             self._ledger.drop(run, header.frame, "shutdown")
             return
-        slot.store(header, run, pixels, received_s)
+        slot.store(header, run, message, received_s)
         self._ring.fill(slot)
 
     def _announce(self, run: Run) -> None:

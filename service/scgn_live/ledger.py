@@ -1,6 +1,6 @@
 """The ledger: every frame index of a series ends in exactly one bucket, and the sum always holds.
 
-    expected = published + dropped + failed + missing + in_flight
+expected = published + dropped + failed + missing + in_flight
 """
 
 from __future__ import annotations

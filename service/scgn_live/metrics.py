@@ -99,4 +99,6 @@ def _percentiles_ms(seconds: Any) -> dict[str, float | None]:
     if len(seconds) == 0:
         return {"p50": None, "p90": None, "p99": None, "max": None}
     values = np.percentile(1000 * seconds, (50, 90, 99, 100))
-    return dict(zip(("p50", "p90", "p99", "max"), (round(float(v), 3) for v in values), strict=True))
+    return dict(
+        zip(("p50", "p90", "p99", "max"), (round(float(v), 3) for v in values), strict=True)
+    )

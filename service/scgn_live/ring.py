@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any, Literal
 
 import numpy as np
+import zmq
 from numpy.typing import NDArray
 
 from scgn_client.messages import FrameHeader
@@ -36,15 +37,20 @@ class State(Enum):
 
 
 class Slot:
-    """One frame on its way. Only the stage that holds the slot may touch it."""
+    """One frame on its way. Only the stage that holds the slot may touch it.
 
-    def __init__(self, allocate: Allocate) -> None:
+    Without `allocate` the pixels stay in the message that brought them (no copy); with it they are
+    copied into memory of the slot's own, page-locked for a device.
+    """
+
+    def __init__(self, allocate: Allocate | None) -> None:
         self._allocate = allocate
-        self._memory = allocate(0)
+        self._memory = np.empty(0, np.uint8)
         self.state = State.FREE
         self.header: FrameHeader
         self.run: Run
-        self.raw: Array  # (rows, columns) view of the slot's own memory, camera dtype
+        self.raw: Array  # (rows, columns), camera dtype
+        self.message: zmq.Frame
         self.t_received_ns = 0
         self.received_s = 0.0
         self.taken_s = 0.0
@@ -55,14 +61,16 @@ class Slot:
         self.model = ""
         self.engine = ""
 
-    def store(self, header: FrameHeader, run: Run, pixels: memoryview, received_s: float) -> None:
-        """Copy one frame's pixels in; the only copy between the socket and the engine."""
-        size = header.payload_bytes
-        if len(self._memory) < size:
-            self._memory = self._allocate(size)
-        np.copyto(self._memory[:size], np.frombuffer(pixels, np.uint8))
-        self.raw = self._memory[:size].view(header.dtype).reshape(header.shape)
-        self.header, self.run = header, run
+    def store(self, header: FrameHeader, run: Run, message: zmq.Frame, received_s: float) -> None:
+        """Take in one frame; its length was checked before."""
+        pixels = np.frombuffer(message.buffer, np.uint8)
+        if self._allocate is not None:
+            if len(self._memory) < len(pixels):
+                self._memory = self._allocate(len(pixels))
+            np.copyto(self._memory[: len(pixels)], pixels)
+            pixels = self._memory[: len(pixels)]
+        self.raw = pixels.view(header.dtype).reshape(header.shape)
+        self.message, self.header, self.run = message, header, run
         self.t_received_ns = time.time_ns()
         self.received_s = received_s
         self.failed = self.denoised = self.calibration = None
@@ -79,11 +87,6 @@ class Event:
 Overload = Literal["latest", "block"]
 
 
-def plain_memory(size: int) -> NDArray[np.uint8]:
-    """Pageable host memory, for engines without a device."""
-    return np.empty(size, np.uint8)
-
-
 class Ring:
     """Slots and the line they wait in. Three threads: one fills, one works, one publishes.
 
@@ -96,7 +99,7 @@ class Ring:
         slots: int,
         overload: Overload,
         on_drop: Callable[[Slot], None],
-        allocate: Allocate = plain_memory,
+        allocate: Allocate | None = None,
     ) -> None:
         self._lock = threading.Lock()
         self._freed = threading.Condition(self._lock)

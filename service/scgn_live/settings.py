@@ -1,4 +1,4 @@
-"""Every setting of the service: a TOML file < environment `SCGN_*` < flags; unknown keys refused."""
+"""Every setting of the service: TOML file < environment `SCGN_*` < flags; unknown keys refused."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Settings(BaseSettings):
 
     publish_raw: bool = Field(True, description="send the raw frame beside the denoised one")
     subscriber_queue: int = Field(
-        16, ge=1, description="frames kept for a slow subscriber before it misses some"
+        64, ge=1, description="frames kept for a slow subscriber before it misses some"
     )
     ready_s: float = Field(2, gt=0, description="not ready once the frame loop stood so long, s")
     shutdown_s: float = Field(5, gt=0, description="time to finish frames in flight at the end, s")
@@ -161,12 +161,14 @@ def load_settings(
         def settings_customise_sources(
             cls, settings_cls: type[BaseSettings], *args: Any, **kwargs: Any
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            cli = CliSettingsSource[Any](settings_cls, cli_parse_args=flags, cli_prog_name=prog)
+            cli = CliSettingsSource[Any](
+                settings_cls, cli_parse_args=list(flags), cli_prog_name=prog
+            )
             return cli, EnvSettingsSource(settings_cls), InitSettingsSource(settings_cls, stored)
 
     Sourced.__doc__ = "Denoise a camera's frames; flags beat SCGN_* variables beat --config FILE."
     try:
-        return Settings.model_validate(Sourced().model_dump())
+        return Settings.model_validate(Sourced().model_dump())  # type: ignore[call-arg]
     except ValidationError as error:
         raise SettingsError("; ".join(_sentence(dict(e)) for e in error.errors())) from error
     except ValueError as error:
@@ -179,9 +181,7 @@ def _sentence(error: dict[str, Any]) -> str:
     return f"{key}: {text}, got {error['input']!r}" if key else text
 
 
-def _split_config(
-    flags: list[str], environment: Mapping[str, str]
-) -> tuple[list[str], str | None]:
+def _split_config(flags: list[str], environment: Mapping[str, str]) -> tuple[list[str], str | None]:
     """`--config FILE` apart from the flags that are settings."""
     config = environment.get("SCGN_CONFIG")
     rest = []

@@ -1,0 +1,336 @@
+"""Command line of the client: `scgn-client send | replay | watch | glimpse | calibrate | status`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import re
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scgn_client.admin import Admin
+from scgn_client.camera import SimulatedCamera
+from scgn_client.errors import ClientError, FileFormatError, ServiceError
+from scgn_client.files import ConversionWarning, parse_crop, read_frames
+from scgn_client.messages import Array, End, PublishedFrame
+from scgn_client.receiver import FrameReceiver, LatestReceiver
+from scgn_client.replay import record_frame, send_frames, side_by_side, write_png
+from scgn_client.sender import FrameSender
+
+OK, NOT_READY, FAILED, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
+LINE_EVERY_S = 1.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status: 0 done, 1 not ready, 2 failed, 130 interrupted."""
+    args = _parser().parse_args(argv)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ConversionWarning)
+        warnings.showwarning = _show_warning
+        try:
+            return int(args.run(args))
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except BrokenPipeError:  # `watch | head`: nobody reads on, nor at exit
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return PIPE_CLOSED
+        except (ClientError, OSError) as error:
+            print(f"scgn-client: {error}", file=sys.stderr)
+            return FAILED
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"scgn-client: {message}", file=sys.stderr)
+
+
+# Commands
+
+
+def _send(args: argparse.Namespace) -> int:
+    camera = SimulatedCamera(args.shape, args.seed, args.dose)
+    if args.save_references is not None:
+        _save_references(camera, args.save_references)
+    if not args.prerender:
+        return _send_all(args, camera.frames(), loop=False)
+    return _send_all(args, list(itertools.islice(camera.frames(), args.prerender)), loop=True)
+
+
+def _save_references(camera: SimulatedCamera, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    references = (camera.dark_reference, camera.gain_reference, camera.pixel_mask)
+    for name, array in zip(("dark", "gain", "mask"), references, strict=True):
+        np.save(folder / f"{name}.npy", array, allow_pickle=False)
+
+
+def _replay(args: argparse.Namespace) -> int:
+    stacks = [read_frames(path, args.crop) for path in args.paths]
+    return _send_all(args, _Chained(stacks), loop=args.loop)
+
+
+class _Chained:
+    """Several stacks as one that can be started again."""
+
+    def __init__(self, stacks: Sequence[Iterable[Array]]) -> None:
+        self._stacks = stacks
+
+    def __iter__(self) -> Iterator[Array]:
+        return itertools.chain.from_iterable(self._stacks)
+
+
+def _send_all(args: argparse.Namespace, frames: Iterable[Array], loop: bool) -> int:
+    with FrameSender(args.endpoint, args.source, args.series, timeout_s=args.timeout) as sender:
+        _say(f"sending {sender.source} series {sender.series} to {sender.endpoint}")
+        try:
+            report = send_frames(
+                sender, frames, args.rate, loop, args.frames, on_timeout=args.on_timeout
+            )
+        except KeyboardInterrupt:  # the usual end of an endless series: say `end`, with its count
+            return INTERRUPTED
+    _say(str(report))
+    return OK
+
+
+def _watch(args: argparse.Namespace) -> int:
+    if args.save is not None:
+        args.save.mkdir(parents=True, exist_ok=True)
+    lines = _FrameLines(0.0 if args.every else LINE_EVERY_S)
+    with FrameReceiver(args.endpoint, args.source, timeout_s=args.timeout) as receiver:
+        while args.frames is None or lines.seen < args.frames:
+            message = receiver.receive()
+            if isinstance(message, PublishedFrame):
+                if args.save is not None:
+                    record_frame(args.save, message)
+                lines.note(message, receiver, last=lines.seen + 1 == args.frames)
+            elif isinstance(message, End):
+                _say(f"end of {message.source} {message.series}: {ledger_line(message.ledger)}")
+                if args.until_end:
+                    break
+    return OK
+
+
+class _FrameLines:
+    """A line about the newest frame whenever `every_s` have passed since the last line."""
+
+    def __init__(self, every_s: float) -> None:
+        self.seen = 0
+        self._every_s = every_s
+        self._line = (time.monotonic(), 0)  # of the last line: when, frames seen by then
+
+    def note(self, frame: PublishedFrame, receiver: FrameReceiver, last: bool) -> None:
+        self.seen += 1
+        now, (then, seen) = time.monotonic(), self._line
+        if last or now - then >= self._every_s:
+            _say(frame_line(frame, (self.seen - seen) / max(now - then, 1e-9), receiver.gaps()))
+            self._line = (now, self.seen)
+
+
+def _glimpse(args: argparse.Namespace) -> int:
+    with LatestReceiver(args.endpoint, timeout_s=args.timeout) as receiver:
+        frame = receiver.receive()
+    for entry in fields(frame):
+        if entry.name != "channels":
+            _say(f"{entry.name:>15}  {getattr(frame, entry.name)}")
+    _say(f"{'age_ms':>15}  {frame.age_ms():.1f}")
+    for name, pixels in frame.channels.items():
+        _say(f"{name:>15}  {_statistics(pixels)}")
+    if args.save is not None:
+        write_png(args.save, side_by_side(frame))
+    return OK
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    answer = _admin(args).post_calibration(args.dark, args.gain, args.mask, args.gain_convention)
+    _say(" ".join(f"{key} {value}" for key, value in answer.items()))
+    return OK
+
+
+def _status(args: argparse.Namespace) -> int:
+    admin = _admin(args)
+    readiness = admin.ready()
+    try:
+        status = admin.status()
+    except ServiceError as error:  # the HTTP side lives on when the frame process is gone
+        status = {"error": str(error)}
+    shown = {"ready": readiness.ready, "reasons": readiness.reasons, "status": status}
+    if args.json:
+        _say(json.dumps(shown))
+    else:
+        rows = list(_flat({**shown, **status, "status": {}}))
+        width = max(len(key) for key, _ in rows)
+        _say("\n".join(f"{key:<{width}}  {value}" for key, value in rows))
+    return OK if readiness.ready else NOT_READY
+
+
+def _admin(args: argparse.Namespace) -> Admin:
+    token = None if args.token_file is None else args.token_file.read_text().strip()
+    return Admin(args.url, args.timeout, token)
+
+
+# What is shown and saved
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def frame_line(frame: PublishedFrame, rate_fps: float, gaps: Sequence[Gap]) -> str:
+    """One frame's whereabouts in one line."""
+    lost, unseen = sum(sum(g.lost.values()) for g in gaps), sum(g.unseen for g in gaps)
+    return (
+        f"{frame.source} {frame.series} frame {frame.frame}  {rate_fps:.1f} fps  "
+        f"age {frame.age_ms():.1f} ms  latency {frame.latency_ms:.1f} ms  "
+        f"calibration {frame.calibration or 'none'}  model {frame.model} ({frame.engine})  "
+        f"gaps {len(gaps)} ({lost} lost, {unseen} unseen)"
+    )
+
+
+def ledger_line(ledger: Mapping[str, Any] | None) -> str:
+    """A series' account in one line, in the order of its sum."""
+    if ledger is None:
+        return "no ledger"
+    words = []
+    for key in ("expected", "published", "dropped", "failed", "missing", "in_flight", "rejected"):
+        value = ledger.get(key, 0)
+        if isinstance(value, Mapping):
+            reasons = ", ".join(f"{reason} {count}" for reason, count in value.items())
+            value = f"{sum(value.values())}" + (f" ({reasons})" if reasons else "")
+        words.append(f"{key} {value}")
+    return ", ".join(words)
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            yield prefix + key, "none" if shown in (None, "") else str(shown)
+
+
+def _statistics(pixels: Array) -> str:
+    size = "x".join(map(str, pixels.shape))
+    numbers = (f"{word} {getattr(pixels, word)():.5g}" for word in ("min", "max", "mean", "std"))
+    return f"{size} {pixels.dtype.str}  {'  '.join(numbers)}"
+
+
+# Arguments
+
+
+def _shape(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"expected ROWSxCOLUMNS as 512x512, got {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def _crop(text: str) -> str:
+    try:
+        parse_crop(text)
+    except FileFormatError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def _parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="scgn-client", description=__doc__)
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+
+    def verb(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        parser = verbs.add_parser(name, help=text, description=text)
+        parser.set_defaults(run=run)
+        return parser
+
+    _add_send(verb("send", _send, "send a simulated camera's frames of a nucleating crystal"))
+    _add_replay(verb("replay", _replay, "send frames of files or folders"))
+    _add_watch(verb("watch", _watch, "follow every denoised frame, a line each second"))
+    _add_glimpse(verb("glimpse", _glimpse, "show one newest frame: header and statistics"))
+    _add_calibrate(verb("calibrate", _calibrate, "upload a dark, gain and defect reference"))
+    _add_status(verb("status", _status, "health and figures; exit 0 ready, 1 not, 2 unreachable"))
+    return top
+
+
+def _add_common(parser: argparse.ArgumentParser, endpoint: str, timeout_s: float = 10.0) -> None:
+    add = parser.add_argument
+    add("--endpoint", default=endpoint, help="ZeroMQ address of the service (%(default)s)")
+    add("--timeout", type=float, default=timeout_s, metavar="S",
+        help="how long the service may be silent, s (%(default)s)")  # fmt: skip
+
+
+def _add_sending(parser: argparse.ArgumentParser) -> None:
+    _add_common(parser, INGEST)
+    add = parser.add_argument
+    add("--source", default="camera", help="the camera's name (%(default)s)")
+    add("--series", help="name of this run of frames (a new UUID)")
+    add("--rate", type=float, metavar="FPS", help="frames per second (as fast as they are taken)")
+    add("--frames", type=int, metavar="N", help="stop after so many frames")
+    add("--on-timeout", choices=("raise", "skip"), default="raise",
+        help="end, or skip a frame that the service does not take in time (%(default)s)")  # fmt: skip
+
+
+def _add_send(parser: argparse.ArgumentParser) -> None:
+    _add_sending(parser)
+    add = parser.add_argument
+    add("--shape", type=_shape, default=(512, 512), help="rows x columns, px (512x512)")
+    add("--seed", type=int, default=0, help="another seed, another scene (%(default)s)")
+    add("--dose", type=float, default=3.0, help="electrons per pixel and frame (%(default)s)")
+    add("--prerender", type=int, metavar="N", help="make N frames first and repeat them: faster")
+    add("--save-references", type=Path, metavar="DIR", help="write dark.npy, gain.npy, mask.npy")
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "paths", nargs="+", metavar="PATH", help="file, movie.npz::name, or folder in natural order"
+    )
+    add("--loop", action="store_true", help="start again after the last frame")
+    add("--crop", type=_crop, help="left, right, or rows and columns as 0:100,20:80, px")
+    _add_sending(parser)
+
+
+def _add_watch(parser: argparse.ArgumentParser) -> None:
+    _add_common(parser, FRAMES)
+    add = parser.add_argument
+    add("--source", help="one camera only (all)")
+    add("--every", action="store_true", help="a line for every frame")
+    add("--frames", type=int, metavar="N", help="stop after so many frames")
+    add("--until-end", action="store_true", help="stop when a series ends")
+    add("--save", type=Path, metavar="DIR", help="write every channel as .npy, and a .png of them")
+
+
+def _add_glimpse(parser: argparse.ArgumentParser) -> None:
+    _add_common(parser, LATEST)
+    parser.add_argument("--save", type=Path, metavar="PNG", help="write raw and denoised as a PNG")
+
+
+def _add_http(parser: argparse.ArgumentParser, timeout_s: float) -> None:
+    add = parser.add_argument
+    add("--url", default=HTTP, help="HTTP side of the service (%(default)s)")
+    add("--token-file", type=Path, metavar="FILE", help="file of the bearer token, when it has one")
+    add("--timeout", type=float, default=timeout_s, metavar="S",
+        help="how long a request may stand still, s (%(default)s)")  # fmt: skip
+
+
+def _add_calibrate(parser: argparse.ArgumentParser) -> None:
+    _add_http(parser, 30.0)
+    add = parser.add_argument
+    add("--dark", metavar="FILE", help="dark reference, ADU")
+    add("--gain", metavar="FILE", help="gain reference; needs --gain-convention")
+    add("--mask", metavar="FILE", help="1 where a pixel is defective")
+    add("--gain-convention", choices=("multiply", "divide"),
+        help="corrected = (raw - dark) * gain, or / gain")  # fmt: skip
+
+
+def _add_status(parser: argparse.ArgumentParser) -> None:
+    _add_http(parser, 5.0)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

@@ -1,0 +1,95 @@
+"""Starting a service from a program and knowing where it is: for the demo and for tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scgn_client.admin import Admin
+from scgn_client.errors import ServiceError
+
+READY_S = 60.0
+
+
+class NotStarted(RuntimeError):
+    """The service did not become ready; the message holds its log."""
+
+
+@dataclass(frozen=True)
+class RunningService:
+    """Endpoints of a service, its HTTP address, its supervisor's pid and its log."""
+
+    ingest: str
+    frames: str
+    latest: str
+    http: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def stop(self, timeout_s: float = 15.0) -> int:
+        """SIGTERM and wait; returns the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout_s)
+        finally:
+            self.process.kill()
+
+
+def free_ports(count: int) -> list[int]:
+    """TCP ports on loopback that nothing listens on now, all different."""
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [int(probe.getsockname()[1]) for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def start_service(flags: Sequence[str] = (), ready_s: float = READY_S) -> RunningService:
+    """`scgn-live serve` with the given flags on free loopback ports, once it is ready.
+
+    Settings in the environment or a file do not reach it. Raises NotStarted with the log.
+    """
+    *tcp, http = free_ports(4)
+    places = dict(zip(("ingest", "frames", "latest"), tcp, strict=True))
+    command = [sys.executable, "-m", "scgn_live", "serve", "--http", f"127.0.0.1:{http}", *flags]
+    for name, port in places.items():
+        command += [f"--{name}", f"tcp://127.0.0.1:{port}"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SCGN_")}
+    descriptor, log = tempfile.mkstemp(prefix="scgn-live-", suffix=".log")
+    with os.fdopen(descriptor, "wb") as sink:
+        process = subprocess.Popen(
+            command, stdout=sink, stderr=sink, env=environment, start_new_session=True
+        )
+    ends = {name: f"tcp://127.0.0.1:{port}" for name, port in places.items()}
+    service = RunningService(
+        **ends, http=f"http://127.0.0.1:{http}", process=process, log=Path(log)
+    )
+    _wait_ready(service, ready_s)
+    return service
+
+
+def _wait_ready(service: RunningService, ready_s: float) -> None:
+    admin, deadline_s = Admin(service.http, timeout_s=1), time.monotonic() + ready_s
+    while time.monotonic() < deadline_s and service.process.poll() is None:
+        try:
+            if admin.ready().ready:
+                return
+        except ServiceError:
+            pass  # not listening yet
+        time.sleep(0.1)
+    service.process.kill()
+    raise NotStarted(f"service not ready after {ready_s:.0f} s:\n{service.log.read_text()}")
