@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import zmq
 from numpy.typing import NDArray
+from zmq.utils.monitor import recv_monitor_message
 
 from scgn_client import wire
 from scgn_client.sockets import SOCKET_BUFFER_BYTES, open_socket
@@ -45,32 +45,35 @@ class FramePublisher:
         self._metrics = metrics
         self._frames: zmq.Socket[bytes]
         self._latest: zmq.Socket[bytes]
-        self._viewers = 0
+        self._connections: zmq.Socket[bytes]
+        self.viewers = 0  # of `latest`
         self._greeted_s = self._beat_s = 0.0
         self.endpoints: dict[str, str] = {}
 
     def open(self) -> None:
         """Bind both sockets; zmq.ZMQError when an address is taken."""
-        queue = self._settings.subscriber_queue
-        self._frames = self._bind("frames", self._settings.frames, {zmq.SNDHWM: queue})
-        # XPUB speaks to SUB as PUB does and tells who is there: without viewers nothing is joined.
-        newest_only = {zmq.SNDHWM: 1, zmq.SNDBUF: SOCKET_BUFFER_BYTES}
-        self._latest = self._bind("latest", self._settings.latest, newest_only)
-
-    def _bind(
-        self, name: str, endpoint: str, options: Mapping[zmq.SocketOption, int]
-    ) -> zmq.Socket[bytes]:
-        socket = open_socket(zmq.XPUB)
-        socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # every subscriber is announced, not only the first
-        socket.setsockopt(zmq.MAXMSGSIZE, 4096)  # subscribers have only topics to say
-        for option, value in options.items():
-            socket.setsockopt(option, value)
-        socket.bind(endpoint)
-        self.endpoints[name] = socket.getsockopt_string(zmq.LAST_ENDPOINT)
-        return socket
+        self._frames = open_socket(zmq.XPUB)
+        self._frames.setsockopt(zmq.SNDHWM, self._settings.subscriber_queue)
+        # Every subscriber is announced, not only the first of a topic: each gets its `start`.
+        self._frames.setsockopt(zmq.XPUB_VERBOSE, 1)
+        self._latest = open_socket(zmq.PUB)
+        # Without it a full queue drops the newest frame and keeps the stale one (XPUB has no such
+        # option, so viewers are counted by their connections).
+        self._latest.setsockopt(zmq.CONFLATE, 1)
+        self._latest.setsockopt(zmq.SNDBUF, SOCKET_BUFFER_BYTES)
+        self._connections = self._latest.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+        )
+        places = {"frames": self._settings.frames, "latest": self._settings.latest}
+        for socket, (name, endpoint) in zip((self._frames, self._latest), places.items()):
+            socket.setsockopt(zmq.MAXMSGSIZE, 4096)  # subscribers have only topics to say
+            socket.bind(endpoint)
+            self.endpoints[name] = socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def close(self) -> None:
         """Give what is queued a moment to leave, then close."""
+        self._latest.disable_monitor()
+        self._connections.close(0)
         for socket in (self._frames, self._latest):
             socket.close(linger=1000)
 
@@ -121,7 +124,7 @@ class FramePublisher:
         self._frames.send_multipart(parts, flags=zmq.SNDMORE)
         for position, array in enumerate(channels.values(), start=1):
             self._send_pixels(slot, array, zmq.SNDMORE if position < len(channels) else 0)
-        if self._viewers > 0:
+        if self.viewers > 0:
             pixels = [wire.pixels(array) for array in channels.values()]
             self._latest.send(wire.join_latest([*parts, *pixels]), copy=False)
 
@@ -150,8 +153,9 @@ class FramePublisher:
 
     def _greet(self) -> None:
         """Send the open series' `start` to whoever joined; count the viewers of `latest`."""
-        while note := _next_note(self._latest):
-            self._viewers += 1 if note[0] else -1
+        while self._connections.poll(0):
+            joined = recv_monitor_message(self._connections)["event"]
+            self.viewers += 1 if joined == zmq.EVENT_HANDSHAKE_SUCCEEDED else -1
         while note := _next_note(self._frames):
             if note[0]:
                 for run, _ in self._ledger.open_runs():
@@ -180,7 +184,7 @@ def _start_parts(run: Run) -> list[bytes]:
 
 
 def _next_note(socket: zmq.Socket[bytes]) -> bytes:
-    """The next (un)subscription, 1 or 0 and the topic; empty when there is none."""
+    """The next subscription (1) or its end (0), and the topic; empty when there is none."""
     try:
         return socket.recv(zmq.DONTWAIT)
     except zmq.Again:

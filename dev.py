@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""The project's commands, on a machine with nothing but Python 3.11+ and git.
+
+    python3 dev.py demo      service, simulated camera, calibration, and a proof at the end
+    python3 dev.py test      all tests that need no GPU
+    python3 dev.py check     what CI runs: style, types, import contracts, tests
+    python3 dev.py bench     every benchmark that needs no GPU; --save writes the results
+    python3 dev.py install   only make .venv
+
+What follows the verb goes to the command behind it. SCGN_TORCH=cuda installs the GPU packages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = BIN / "python"
+CUDA = os.environ.get("SCGN_TORCH") == "cuda"
+TORCH = "2.13.0"
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+BENCHMARKS = ("bench_wire", "bench_service")
+
+
+def run(*command: str | Path) -> int:
+    """Run a program of the environment in the project's root; returns its exit status."""
+    return subprocess.call([str(word) for word in command], cwd=ROOT)
+
+
+def must(*command: str | Path) -> None:
+    """Run, and end with its status when it fails."""
+    if status := run(*command):
+        sys.exit(status)
+
+
+def pip(*words: str | Path) -> int:
+    """`pip install` into the environment, with the pinned versions."""
+    return run(PYTHON, "-m", "pip", "install", "-q", "-c", "constraints.txt", *words)
+
+
+def stamp() -> str:
+    """What decides the environment's content."""
+    digest = hashlib.sha256(f"{sys.version_info[:2]} {CUDA}".encode())
+    for name in ("pyproject.toml", "constraints.txt", "dev.py"):
+        digest.update((ROOT / name).read_bytes())
+    return digest.hexdigest()
+
+
+def install_torch() -> None:
+    """CPU build from the nearest place: what pip is set up with, PyTorch's index, the registry.
+
+    Asked for first and alone, or another package's open requirement brings gigabytes of CUDA.
+    """
+    if CUDA:
+        return
+    cpu, index = f"torch=={TORCH}+cpu", ("--index-url", TORCH_CPU_INDEX)
+    if pip(cpu) and pip(*index, cpu) and pip(f"torch=={TORCH}"):
+        sys.exit(f"torch {TORCH} could be installed from none of three places")
+
+
+def install() -> None:
+    """Make .venv unless it is there and up to date."""
+    mark = VENV / "scgn-stamp"
+    if mark.exists() and mark.read_text() == stamp():
+        return
+    print("dev.py: installing into .venv (minutes the first time)", file=sys.stderr, flush=True)
+    must(sys.executable, "-m", "venv", VENV)
+    install_torch()
+    if pip("-e", ".[gpu,dev]" if CUDA else ".[dev]"):
+        sys.exit("dev.py: the packages could not be installed")
+    mark.write_text(stamp())
+
+
+def check() -> int:
+    """Everything that must hold before a commit; stops at the first that does not."""
+    must(PYTHON, "-m", "ruff", "check", ".")
+    must(PYTHON, "-m", "ruff", "format", "--check", ".")
+    must(PYTHON, "-m", "mypy")
+    must(BIN / "lint-imports")
+    return run(sys.executable, "dev.py", "test")  # the README's own test command
+
+
+def bench(words: list[str]) -> int:
+    """Each benchmark in turn; the first failure's status."""
+    return max(run(PYTHON, "-m", f"benchmarks.{name}", *words) for name in BENCHMARKS)
+
+
+def main() -> int:
+    """Run one verb; returns the exit status."""
+    if sys.version_info < (3, 11):
+        sys.exit(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}")
+    verb, *words = sys.argv[1:] or ["help"]
+    if verb not in ("demo", "test", "check", "bench", "install"):
+        print(__doc__)
+        return 0 if verb in ("help", "-h", "--help") else 2
+    install()
+    if verb == "demo":
+        return run(PYTHON, "-m", "scgn_live", "demo", *words)
+    if verb == "test":
+        return run(PYTHON, "-m", "pytest", "-m", "not gpu", *words)
+    if verb == "check":
+        return check()
+    return bench(words) if verb == "bench" else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

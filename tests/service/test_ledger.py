@@ -1,0 +1,206 @@
+"""The ledger adds up whatever comes, and tells each loss once, in the right header."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from support import adds_up
+
+from scgn_client.messages import Start
+from scgn_live.ledger import LOSSES_KEPT, Arrival, Ledger, Run
+
+
+def arrived(ledger: Ledger, run: Run, *indices: int) -> list[str]:
+    return [ledger.arrive(run, index) for index in indices]
+
+
+def new_run(ledger: Ledger, series: str = "s") -> Run:
+    run, _ = ledger.run_of("cam", series, 0)
+    return run
+
+
+def test_each_frame_ends_in_one_bucket() -> None:
+    ledger = Ledger(4)
+    run = new_run(ledger)
+    arrived(ledger, run, 0, 1, 4, 5)
+    ledger.publish(run, 0)
+    ledger.drop(run, 1, "overload")
+    ledger.fail(run, 4, "engine_error")
+    assert run.buckets() == {
+        "expected": 6, "published": 1, "missing": 2, "in_flight": 1,
+        "dropped": {"overload": 1}, "failed": {"engine_error": 1}, "rejected": {},
+    }  # fmt: skip
+
+
+def test_losses_are_told_by_the_next_published_frame_after_them() -> None:
+    ledger = Ledger(4)
+    run = new_run(ledger)
+    arrived(ledger, run, 0, 1, 2, 5, 6)  # 3 and 4 are missing
+    assert ledger.publish(run, 0) == {}
+    ledger.drop(run, 2, "overload")
+    assert ledger.publish(run, 1) == {}, "what was lost behind frame 1 is not lost before it"
+    assert ledger.publish(run, 5) == {"overload": 1, "missing": 2}
+    assert ledger.publish(run, 6) == {}, "a loss is told once"
+
+
+def test_duplicates_and_late_frames_are_rejected() -> None:
+    ledger = Ledger(4)
+    run = new_run(ledger)
+    assert arrived(ledger, run, 0, 3, 3, 1) == [
+        Arrival.ACCEPTED, Arrival.ACCEPTED, Arrival.DUPLICATE, Arrival.DUPLICATE,
+    ]  # fmt: skip
+    assert run.buckets()["rejected"] == {"duplicate": 2}
+    assert run.buckets()["missing"] == 2
+
+
+def test_end_announces_the_tail_as_missing() -> None:
+    ledger = Ledger(4)
+    run = new_run(ledger)
+    arrived(ledger, run, 0, 1)
+    assert ledger.announce("cam", "s", 5) is run
+    assert run.buckets()["missing"] == 3
+    assert ledger.announce("cam", "s", 5) is None, "a series ends once"
+    assert arrived(ledger, run, 7) == [Arrival.ENDED]
+
+
+def test_end_with_fewer_frames_than_seen_changes_nothing() -> None:
+    ledger = Ledger(4)
+    run = new_run(ledger)
+    arrived(ledger, run, 0, 1, 2)
+    ledger.announce("cam", "s", 1)
+    assert run.buckets()["expected"] == 3
+
+
+def test_second_start_goes_on_unless_the_camera_counts_from_zero() -> None:
+    ledger = Ledger(4)
+    run = ledger.open(Start("cam", "s"))
+    assert run is not None
+    arrived(ledger, run, 0, 1)
+    assert ledger.open(Start("cam", "s", exposure_ms=2.0)) is None
+    assert ledger.run_of("cam", "s", 2) == (run, [])
+    ledger.open(Start("cam", "s", exposure_ms=2.0))
+    again, ended = ledger.run_of("cam", "s", 0)
+    assert ended == [run]
+    assert again is not run
+    assert again.start.exposure_ms == 2.0
+    assert arrived(ledger, again, 0) == [Arrival.ACCEPTED]
+    assert [row["state"] for row in ledger.snapshot()] == ["ended", "open"]
+
+
+def test_start_after_the_end_opens_a_new_run() -> None:
+    ledger = Ledger(4)
+    run = new_run(ledger)
+    arrived(ledger, run, 0)
+    ledger.publish(run, 0)
+    ledger.announce("cam", "s", 1)
+    ledger.close(run)
+    again = ledger.open(Start("cam", "s"))
+    assert again is not None
+    assert again.expected == 0
+
+
+def test_more_series_than_allowed_end_the_idlest() -> None:
+    ledger = Ledger(2)
+    first, second = new_run(ledger, "a"), new_run(ledger, "b")
+    arrived(ledger, first, 0)  # b is the idlest now
+    _, ended = ledger.run_of("cam", "c", 0)
+    assert ended == [second]
+    assert {run.start.series for run, _ in ledger.open_runs()} == {"a", "c"}
+
+
+def test_idle_runs_are_ended() -> None:
+    ledger = Ledger(4)
+    run = new_run(ledger)
+    assert ledger.idle(60) == []
+    assert ledger.idle(-1) == [run]
+    assert ledger.open_runs() == []
+
+
+def test_untold_losses_stay_bounded_and_complete() -> None:
+    ledger = Ledger(4)
+    run = new_run(ledger)
+    for index in range(10_000):
+        ledger.arrive(run, index)
+        if index % 2:
+            ledger.drop(run, index, "overload")
+        else:
+            ledger.fail(run, index, "engine_error")
+    assert len(run.losses) <= LOSSES_KEPT
+    ledger.arrive(run, 10_000)
+    assert ledger.publish(run, 10_000) == {"overload": 5000, "engine_error": 5000}
+
+
+def test_totals_never_fall() -> None:
+    ledger = Ledger(1)
+    for series in "abc":
+        run = new_run(ledger, series)
+        ledger.arrive(run, 2)
+        ledger.publish(run, 2)
+    ledger.reject("version")
+    assert ledger.totals() == {
+        ("series", ""): 3, ("missing", ""): 6, ("published", ""): 3, ("rejected", "version"): 1,
+    }  # fmt: skip
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Any order of arrivals, outcomes, starts and ends, over three series and a limit of two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = Ledger(2)
+        self.flying: list[tuple[Run, int]] = []
+        self.accepted = self.told = self.lost = 0
+        self.runs: set[Run] = set()
+
+    @rule(series=st.sampled_from("abc"), step=st.integers(-3, 5), restart=st.booleans())
+    def frame(self, series: str, step: int, restart: bool) -> None:
+        known = [run for run, _ in self.ledger.open_runs() if run.start.series == series]
+        if restart:
+            self.ledger.open(Start("cam", series))
+        index = 0 if restart else max(0, (known[0].expected if known else 0) + step)
+        run, _ = self.ledger.run_of("cam", series, index)
+        self.runs.add(run)
+        if self.ledger.arrive(run, index) == Arrival.ACCEPTED:
+            self.flying.append((run, index))
+
+    @rule(outcome=st.sampled_from(["publish", "drop", "fail"]))
+    def oldest_leaves(self, outcome: str) -> None:
+        if self.flying:
+            run, index = self.flying.pop(0)
+            if outcome == "publish":
+                self.told += sum(self.ledger.publish(run, index).values())
+            else:
+                getattr(self.ledger, outcome)(run, index, "reason")
+
+    @rule(series=st.sampled_from("abc"), frames=st.none() | st.integers(0, 30))
+    def end(self, series: str, frames: int | None) -> None:
+        if run := self.ledger.announce("cam", series, frames):
+            self.ledger.close(run)
+
+    @invariant()
+    def every_run_adds_up(self) -> None:
+        assert all(adds_up(run.buckets()) for run in self.runs)
+        assert all(adds_up(row) for row in self.ledger.snapshot())
+        assert sum(run.in_flight for run in self.runs) == len(self.flying)
+
+    @invariant()
+    def losses_are_told_or_waiting(self) -> None:
+        waiting = sum(frames for run in self.runs for _, _, frames in run.losses)
+        lost = sum(
+            run.missing + sum(run.dropped.values()) + sum(run.failed.values()) for run in self.runs
+        )
+        assert self.told + waiting == lost
+
+
+TestLedgerMachine = LedgerMachine.TestCase
+
+
+@given(st.lists(st.integers(0, 50), max_size=60))
+def test_any_arrival_order_adds_up(indices: list[int]) -> None:
+    ledger = Ledger(1)
+    run = new_run(ledger)
+    words = arrived(ledger, run, *indices)
+    assert adds_up(run.buckets())
+    assert words.count(Arrival.ACCEPTED) == run.in_flight
+    assert words.count(Arrival.DUPLICATE) == run.rejected["duplicate"]
