@@ -9,7 +9,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -180,3 +180,27 @@ def multipart(parts: Mapping[str, bytes]) -> tuple[bytes, str]:
         lines += [b"Content-Type: application/octet-stream", b"", content]
     lines += [f"--{boundary}--".encode(), b""]
     return b"\r\n".join(lines), f"multipart/form-data; boundary={boundary}"
+
+
+def ledger_line(ledger: Mapping[str, Any] | None) -> str:
+    """A series' account in one line, in the order of its sum."""
+    if ledger is None:
+        return "no ledger"
+    words = []
+    for key in ("expected", "published", "dropped", "failed", "missing", "in_flight", "rejected"):
+        value = ledger.get(key, 0)
+        if isinstance(value, Mapping):
+            reasons = ", ".join(f"{reason} {count}" for reason, count in value.items())
+            value = f"{sum(value.values())}" + (f" ({reasons})" if reasons else "")
+        words.append(f"{key} {value}")
+    return ", ".join(words)
+
+
+def flat_rows(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """A nested answer as rows of a table: dotted key and value."""
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from flat_rows(value, f"{prefix}{key}.")
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            yield prefix + key, "none" if shown in (None, "") else str(shown)

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -54,7 +55,7 @@ class SimulatedCamera:
 
     shape: rows, columns; offset_adu: mean dark level; fixed_pattern: whether pixels differ (3 % in
     sensitivity, 2 % from column to column, 0.5 e in offset, some hot and dead ones); dtype: a whole
-    number type of the wire, whose range is the camera's; scene: a Nucleation of this seed when None.
+    number type of the wire, of the camera's range; scene: a Nucleation of this seed when None.
     """
 
     shape: tuple[int, int] = (512, 512)
@@ -87,9 +88,16 @@ class SimulatedCamera:
         """Raw frames from `first` on, without end."""
         return (self.frame(i).raw for i in itertools.count(first))
 
+    def save_references(self, folder: Path) -> None:
+        """Write dark.npy (ADU), gain.npy (multiply) and mask.npy into a folder, made if need be."""
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "dark.npy", self.dark_reference, allow_pickle=False)
+        np.save(folder / "gain.npy", self.gain_reference, allow_pickle=False)
+        np.save(folder / "mask.npy", self.pixel_mask, allow_pickle=False)
+
     @cached_property
     def dark_reference(self) -> Floats:
-        """What the camera shows without light, noise averaged away: (rows, columns) float32, ADU."""
+        """What comes without light, noise averaged away: (rows, columns) float32, ADU."""
         dark = np.full(self.shape, self.offset_adu)
         if self.fixed_pattern:
             rng, (rows, columns) = self._rng(FIXED, 0), self.shape
@@ -100,7 +108,7 @@ class SimulatedCamera:
 
     @cached_property
     def gain_reference(self) -> Floats:
-        """Multiply convention, (rows, columns) float32: corrected = (raw - dark) * gain; dead: 0."""
+        """(rows, columns) float32, multiply: corrected = (raw - dark) * gain; 0 where dead."""
         alive = self._sensitivity > 0
         gain = np.zeros(self.shape, np.float32)
         np.divide(1, self._sensitivity, out=gain, where=alive)

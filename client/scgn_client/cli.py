@@ -1,4 +1,4 @@
-"""Command line of the client: `scgn-client send | replay | watch | glimpse | calibrate | status`."""
+"""Command line: `scgn-client send | replay | watch | glimpse | calibrate | status`."""
 
 from __future__ import annotations
 
@@ -6,29 +6,32 @@ import argparse
 import contextlib
 import itertools
 import json
+import math
 import os
 import re
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import zmq
 
-from scgn_client.admin import Admin
+from scgn_client.admin import HTTP, Admin, flat_rows, ledger_line
 from scgn_client.camera import SimulatedCamera
-from scgn_client.errors import ClientError, FileFormatError, ServiceError
-from scgn_client.files import ConversionWarning, parse_crop, read_frames
+from scgn_client.errors import ClientError, ServiceError
+from scgn_client.files import ConversionWarning, read_frames
 from scgn_client.messages import Array, End, PublishedFrame
-from scgn_client.receiver import FrameReceiver, LatestReceiver
-from scgn_client.replay import record_frame, send_frames, side_by_side, write_png
-from scgn_client.sender import FrameSender
+from scgn_client.receiver import FRAMES, LATEST, FrameReceiver, Gap, LatestReceiver
+from scgn_client.replay import Chained, record_frame, send_frames, side_by_side, write_png
+from scgn_client.sender import INGEST, FrameSender
 
 OK, NOT_READY, FAILED, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 LINE_EVERY_S = 1.0
+RATE_OVER_S = 2.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return PIPE_CLOSED
-        except (ClientError, OSError) as error:
+        except (ClientError, OSError, zmq.ZMQError) as error:
             print(f"scgn-client: {error}", file=sys.stderr)
             return FAILED
 
@@ -54,47 +57,26 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     print(f"scgn-client: {message}", file=sys.stderr)
 
 
-# Commands
-
-
 def _send(args: argparse.Namespace) -> int:
     camera = SimulatedCamera(args.shape, args.seed, args.dose)
     if args.save_references is not None:
-        _save_references(camera, args.save_references)
+        camera.save_references(args.save_references)
     if not args.prerender:
         return _send_all(args, camera.frames(), loop=False)
     return _send_all(args, list(itertools.islice(camera.frames(), args.prerender)), loop=True)
 
 
-def _save_references(camera: SimulatedCamera, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    references = (camera.dark_reference, camera.gain_reference, camera.pixel_mask)
-    for name, array in zip(("dark", "gain", "mask"), references, strict=True):
-        np.save(folder / f"{name}.npy", array, allow_pickle=False)
-
-
 def _replay(args: argparse.Namespace) -> int:
     stacks = [read_frames(path, args.crop) for path in args.paths]
-    return _send_all(args, _Chained(stacks), loop=args.loop)
-
-
-class _Chained:
-    """Several stacks as one that can be started again."""
-
-    def __init__(self, stacks: Sequence[Iterable[Array]]) -> None:
-        self._stacks = stacks
-
-    def __iter__(self) -> Iterator[Array]:
-        return itertools.chain.from_iterable(self._stacks)
+    return _send_all(args, Chained(stacks), loop=args.loop)
 
 
 def _send_all(args: argparse.Namespace, frames: Iterable[Array], loop: bool) -> int:
     with FrameSender(args.endpoint, args.source, args.series, timeout_s=args.timeout) as sender:
         _say(f"sending {sender.source} series {sender.series} to {sender.endpoint}")
         try:
-            report = send_frames(
-                sender, frames, args.rate, loop, args.frames, on_timeout=args.on_timeout
-            )
+            given = (args.rate, loop, args.frames)
+            report = send_frames(sender, frames, *given, on_timeout=args.on_timeout)
         except KeyboardInterrupt:  # the usual end of an endless series: say `end`, with its count
             return INTERRUPTED
     _say(str(report))
@@ -125,14 +107,20 @@ class _FrameLines:
     def __init__(self, every_s: float) -> None:
         self.seen = 0
         self._every_s = every_s
-        self._line = (time.monotonic(), 0)  # of the last line: when, frames seen by then
+        self._last_line = time.monotonic()
+        self._arrivals: deque[float] = deque()
 
     def note(self, frame: PublishedFrame, receiver: FrameReceiver, last: bool) -> None:
+        """Count a frame, and say so when it is time or when it is the last one."""
+        now = time.monotonic()
         self.seen += 1
-        now, (then, seen) = time.monotonic(), self._line
-        if last or now - then >= self._every_s:
-            _say(frame_line(frame, (self.seen - seen) / max(now - then, 1e-9), receiver.gaps()))
-            self._line = (now, self.seen)
+        self._arrivals.append(now)
+        while now - self._arrivals[0] > RATE_OVER_S:
+            self._arrivals.popleft()
+        if last or now - self._last_line >= self._every_s:
+            rate_fps = (len(self._arrivals) - 1) / max(now - self._arrivals[0], 1e-9)
+            _say(frame_line(frame, rate_fps, receiver.gaps()))
+            self._last_line = now
 
 
 def _glimpse(args: argparse.Namespace) -> int:
@@ -166,7 +154,7 @@ def _status(args: argparse.Namespace) -> int:
     if args.json:
         _say(json.dumps(shown))
     else:
-        rows = list(_flat({**shown, **status, "status": {}}))
+        rows = list(flat_rows({**shown, **status, "status": {}}))
         width = max(len(key) for key, _ in rows)
         _say("\n".join(f"{key:<{width}}  {value}" for key, value in rows))
     return OK if readiness.ready else NOT_READY
@@ -175,9 +163,6 @@ def _status(args: argparse.Namespace) -> int:
 def _admin(args: argparse.Namespace) -> Admin:
     token = None if args.token_file is None else args.token_file.read_text().strip()
     return Admin(args.url, args.timeout, token)
-
-
-# What is shown and saved
 
 
 def _say(text: str) -> None:
@@ -195,51 +180,30 @@ def frame_line(frame: PublishedFrame, rate_fps: float, gaps: Sequence[Gap]) -> s
     )
 
 
-def ledger_line(ledger: Mapping[str, Any] | None) -> str:
-    """A series' account in one line, in the order of its sum."""
-    if ledger is None:
-        return "no ledger"
-    words = []
-    for key in ("expected", "published", "dropped", "failed", "missing", "in_flight", "rejected"):
-        value = ledger.get(key, 0)
-        if isinstance(value, Mapping):
-            reasons = ", ".join(f"{reason} {count}" for reason, count in value.items())
-            value = f"{sum(value.values())}" + (f" ({reasons})" if reasons else "")
-        words.append(f"{key} {value}")
-    return ", ".join(words)
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-            yield prefix + key, "none" if shown in (None, "") else str(shown)
-
-
 def _statistics(pixels: Array) -> str:
     size = "x".join(map(str, pixels.shape))
     numbers = (f"{word} {getattr(pixels, word)():.5g}" for word in ("min", "max", "mean", "std"))
     return f"{size} {pixels.dtype.str}  {'  '.join(numbers)}"
 
 
-# Arguments
-
-
-def _shape(text: str) -> tuple[int, int]:
+def rows_x_columns(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
     if match is None:
         raise argparse.ArgumentTypeError(f"expected ROWSxCOLUMNS as 512x512, got {text!r}")
     return int(match[1]), int(match[2])
 
 
-def _crop(text: str) -> str:
-    try:
-        parse_crop(text)
-    except FileFormatError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return text
+def positive(text: str) -> float:
+    number = float(text)
+    if not (number > 0 and math.isfinite(number)):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return number
+
+
+def whole(text: str) -> int:
+    if int(text) < 0:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -254,16 +218,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_send(verb("send", _send, "send a simulated camera's frames of a nucleating crystal"))
     _add_replay(verb("replay", _replay, "send frames of files or folders"))
     _add_watch(verb("watch", _watch, "follow every denoised frame, a line each second"))
-    _add_glimpse(verb("glimpse", _glimpse, "show one newest frame: header and statistics"))
+    glimpse = verb("glimpse", _glimpse, "show one newest frame: header and statistics")
+    _add_common(glimpse, LATEST)
+    glimpse.add_argument("--save", type=Path, metavar="PNG", help="write raw and denoised as a PNG")
     _add_calibrate(verb("calibrate", _calibrate, "upload a dark, gain and defect reference"))
     _add_status(verb("status", _status, "health and figures; exit 0 ready, 1 not, 2 unreachable"))
     return top
 
 
-def _add_common(parser: argparse.ArgumentParser, endpoint: str, timeout_s: float = 10.0) -> None:
+def _add_common(parser: argparse.ArgumentParser, endpoint: str) -> None:
     add = parser.add_argument
     add("--endpoint", default=endpoint, help="ZeroMQ address of the service (%(default)s)")
-    add("--timeout", type=float, default=timeout_s, metavar="S",
+    add("--timeout", type=positive, default=10.0, metavar="S",
         help="how long the service may be silent, s (%(default)s)")  # fmt: skip
 
 
@@ -272,29 +238,27 @@ def _add_sending(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--source", default="camera", help="the camera's name (%(default)s)")
     add("--series", help="name of this run of frames (a new UUID)")
-    add("--rate", type=float, metavar="FPS", help="frames per second (as fast as they are taken)")
-    add("--frames", type=int, metavar="N", help="stop after so many frames")
+    add("--rate", type=positive, metavar="FPS", help="frames per second (as taken)")
+    add("--frames", type=whole, metavar="N", help="stop after so many frames")
     add("--on-timeout", choices=("raise", "skip"), default="raise",
-        help="end, or skip a frame that the service does not take in time (%(default)s)")  # fmt: skip
+        help="end, or skip a frame that is not taken in time (%(default)s)")  # fmt: skip
 
 
 def _add_send(parser: argparse.ArgumentParser) -> None:
     _add_sending(parser)
     add = parser.add_argument
-    add("--shape", type=_shape, default=(512, 512), help="rows x columns, px (512x512)")
-    add("--seed", type=int, default=0, help="another seed, another scene (%(default)s)")
-    add("--dose", type=float, default=3.0, help="electrons per pixel and frame (%(default)s)")
-    add("--prerender", type=int, metavar="N", help="make N frames first and repeat them: faster")
+    add("--shape", type=rows_x_columns, default=(512, 512), help="rows x columns, px (512x512)")
+    add("--seed", type=whole, default=0, help="another seed, another scene (%(default)s)")
+    add("--dose", type=positive, default=3.0, help="electrons per pixel and frame (%(default)s)")
+    add("--prerender", type=whole, metavar="N", help="make N frames first and repeat them: faster")
     add("--save-references", type=Path, metavar="DIR", help="write dark.npy, gain.npy, mask.npy")
 
 
 def _add_replay(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "paths", nargs="+", metavar="PATH", help="file, movie.npz::name, or folder in natural order"
-    )
+    add("paths", nargs="+", metavar="PATH", help="file, movie.npz::name, or folder (one series)")
     add("--loop", action="store_true", help="start again after the last frame")
-    add("--crop", type=_crop, help="left, right, or rows and columns as 0:100,20:80, px")
+    add("--crop", help="left, right, or rows and columns as 0:100,20:80, px")
     _add_sending(parser)
 
 
@@ -303,21 +267,16 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--source", help="one camera only (all)")
     add("--every", action="store_true", help="a line for every frame")
-    add("--frames", type=int, metavar="N", help="stop after so many frames")
+    add("--frames", type=whole, metavar="N", help="stop after so many frames")
     add("--until-end", action="store_true", help="stop when a series ends")
     add("--save", type=Path, metavar="DIR", help="write every channel as .npy, and a .png of them")
-
-
-def _add_glimpse(parser: argparse.ArgumentParser) -> None:
-    _add_common(parser, LATEST)
-    parser.add_argument("--save", type=Path, metavar="PNG", help="write raw and denoised as a PNG")
 
 
 def _add_http(parser: argparse.ArgumentParser, timeout_s: float) -> None:
     add = parser.add_argument
     add("--url", default=HTTP, help="HTTP side of the service (%(default)s)")
     add("--token-file", type=Path, metavar="FILE", help="file of the bearer token, when it has one")
-    add("--timeout", type=float, default=timeout_s, metavar="S",
+    add("--timeout", type=positive, default=timeout_s, metavar="S",
         help="how long a request may stand still, s (%(default)s)")  # fmt: skip
 
 

@@ -29,8 +29,7 @@ Blocks = list[tuple[Array, np.dtype[Any]]]  # (frames, rows, columns) as stored;
 
 NARROWEST_FIRST = ("|u1", "<i2", "<u2", "<i4", "<u4")
 LUMINANCE_PER_MILLE = (299, 587, 114)  # red, green, blue: ITU-R BT.601
-COLOUR_NOTE = "colour is read as luminance, 0.299 R + 0.587 G + 0.114 B"
-MRC_HEADER_BYTES = 1024
+MRC_FIELDS = ("nz", "ny", "nx", "nsymbt", "mode")
 
 
 class ConversionWarning(UserWarning):
@@ -103,8 +102,8 @@ def library(module: str, path: str | Path) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        hint = f"needs {module.partition('.')[0]}: pip install scgn-live[files]"
-        raise FileFormatError(f"{path}: {hint}") from error
+        needed = f"needs {module.partition('.')[0]}: pip install scgn-live[files]"
+        raise FileFormatError(f"{path}: {needed}") from error
 
 
 def _note_once(path: str) -> Note:
@@ -143,8 +142,7 @@ def _load(path: Path, member: str | None, note: Note) -> Blocks:
         raise FileFormatError(f"{path}: expected a .npz before ::{member}, got {suffix!r}")
     notes: list[str] = []
     try:
-        # What the libraries find odd is either an error or of no concern.
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"):  # an error, or of no concern
             arrays = READERS[suffix](path, member, notes.append)
     except FileFormatError:
         raise
@@ -161,8 +159,8 @@ def _load(path: Path, member: str | None, note: Note) -> Blocks:
 
 def _block(array: Array, path: Path, note: Note) -> tuple[Array, np.dtype[Any]]:
     if array.ndim not in (2, 3) or array.size == 0:
-        expected = "expected (rows, columns) or (frames, rows, columns), not empty"
-        raise FileFormatError(f"{path}: {expected}, got shape {array.shape}")
+        expected = f"{path}: expected (rows, columns) or (frames, rows, columns), not empty"
+        raise FileFormatError(f"{expected}, got shape {array.shape}")
     if array.dtype.kind == "f" and array.dtype.itemsize > 4:
         note(f"{array.dtype.name} is read as float32, to 24 bits of precision")
     return (array if array.ndim == 3 else array[np.newaxis]), wire_dtype(array, path)
@@ -198,18 +196,18 @@ def wire_dtype(array: Array, path: str | Path = "array") -> np.dtype[Any]:
     return np.dtype({"i": "<i2", "f": "<f4", "b": "|u1"}[kind])
 
 
-def _read_npy(path: Path, member: str | None, note: Note) -> list[Array]:
-    return [np.load(path, mmap_mode="r", allow_pickle=False)]
+def _read_npy(path: Path, *_: Any) -> list[Array]:
+    return [np.lib.format.open_memmap(path, mode="r")]  # maps numbers alone, never pickles
 
 
-def _read_npz(path: Path, member: str | None, note: Note) -> list[Array]:
+def _read_npz(path: Path, member: str | None, _: Note) -> list[Array]:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         if member is not None:
             return [archive[member]]
         return [array for array in archive.values() if array.ndim in (2, 3)]
 
 
-def _read_tiff(path: Path, member: str | None, note: Note) -> list[Array]:
+def _read_tiff(path: Path, _: str | None, note: Note) -> list[Array]:
     complaints = logging.handlers.BufferingHandler(capacity=10**6)
     logging.getLogger("tifffile").addHandler(complaints)
     try:
@@ -217,13 +215,13 @@ def _read_tiff(path: Path, member: str | None, note: Note) -> list[Array]:
     except ValueError as error:
         if "imagecodecs" not in str(error):
             raise
-        return _read_pillow(path, member, note)  # knows LZW and the like by itself
+        return _read_pillow(path, None, note)  # knows LZW and the like by itself
     finally:
         logging.getLogger("tifffile").removeHandler(complaints)
     # tifffile fills what is missing with zeros or leaves pages out, and only logs it.
-    lines = [record.getMessage() for record in complaints.buffer]
-    if lost := [line for line in lines if "TiffPages" in line or "segments" in line]:
-        raise FileFormatError(f"{path}: expected a whole file, got {lost[0]}")
+    for line in (record.getMessage() for record in complaints.buffer):
+        if "TiffPages" in line or "segments" in line:
+            raise FileFormatError(f"{path}: expected a whole file, got {line}")
     if "S" in axes:
         pages = _luminance(np.moveaxis(pages, axes.index("S"), -1), note)
     return [pages.reshape(-1, *pages.shape[-2:])]
@@ -251,22 +249,22 @@ def _luminance(colour: Array, note: Note) -> Array:
         note("transparency is left out")
     if samples < 3 or all(np.array_equal(colour[..., 0], colour[..., k]) for k in (1, 2)):
         return colour[..., 0]
-    note(COLOUR_NOTE)
+    note("colour is read as luminance, 0.299 R + 0.587 G + 0.114 B")
     whole = colour.dtype.kind in "iu"
     wide = np.int64 if whole else np.float64
-    weighted = sum(w * colour[..., k].astype(wide) for k, w in enumerate(LUMINANCE_PER_MILLE))
+    weighted = colour[..., :3].astype(wide) @ np.array(LUMINANCE_PER_MILLE, wide)
     grey: Array = ((weighted + 500) // 1000 if whole else weighted / 1000).astype(colour.dtype)
     return grey
 
 
-def _read_pillow(path: Path, member: str | None, note: Note) -> list[Array]:
+def _read_pillow(path: Path, _: str | None, note: Note) -> list[Array]:
     with library("PIL.Image", path).open(path, formats=["PNG", "GIF", "TIFF"]) as image:
         frames = []
         for number in range(getattr(image, "n_frames", 1)):
             image.seek(number)
             frames.append(_pillow_grey(image, note))
-    header = path.read_bytes()[:26]
-    if header[:4] == b"\x89PNG" and header[24] == 16 and header[25] != 0:
+    start = path.read_bytes()[:26]
+    if start[:4] == b"\x89PNG" and start[24] == 16 and start[25] != 0:
         note("16-bit colour is read at 8 bits")  # Pillow does so without a word
     return [np.stack(frames)]
 
@@ -278,14 +276,16 @@ def _pillow_grey(image: Any, note: Note) -> Array:
     return pixels if pixels.ndim == 2 else _luminance(pixels, note)
 
 
-def _read_mrc(path: Path, member: str | None, note: Note) -> list[Array]:
+def _read_mrc(path: Path, _: str | None, note: Note) -> list[Array]:
     """Sections in the order and orientation of the file (MRC counts rows from the bottom)."""
     mrcfile = library("mrcfile", path)
-    with mrcfile.open(path, permissive=True, header_only=True) as mrc:
-        header = mrc.header
-        dtype = mrcfile.utils.data_dtype_from_header(header)
-        declared, rows, columns = (int(n) for n in (header.nz, header.ny, header.nx))
-        offset = MRC_HEADER_BYTES + int(header.nsymbt)
+    # Not by its open(): that allocates whatever extended header a damaged file claims to have.
+    header = np.fromfile(path, mrcfile.dtypes.HEADER_DTYPE, count=1)
+    if header["machst"][0, 0] == 0x11:  # big-endian
+        header = header.view(header.dtype.newbyteorder())
+    declared, rows, columns, more, mode = (int(header[k][0]) for k in MRC_FIELDS)
+    dtype = mrcfile.utils.dtype_from_mode(mode).newbyteorder(header["mode"].dtype.byteorder)
+    offset = header.nbytes + more
     held = (path.stat().st_size - offset) // (rows * columns * dtype.itemsize)
     if held < declared:
         # Cameras write the number of summed frames there, and recordings are cut short.

@@ -71,7 +71,7 @@ def pushed_apart(
 ) -> Points:
     """Points moved until hardly any two are closer than the mean of their sizes (px).
 
-    sizes: (points,) px; mobile: (points,) share of a push that each one gives in to, 1 when None.
+    sizes: (points,) px; mobile: (points,) how readily each one gives way, above 0, 1 when None.
     """
     moved = points.copy()
     yields = np.ones(len(points)) if mobile is None else mobile
@@ -81,7 +81,8 @@ def pushed_apart(
         apart = moved[second] - moved[first]
         distance = np.maximum(np.hypot(apart[:, 0], apart[:, 1]), 1e-6)
         wanted = 0.5 * (sizes[first] + sizes[second])
-        push = apart * (0.3 * np.maximum(wanted / distance - 1, 0).clip(max=1))[:, None]
+        overlap = np.maximum(wanted / distance - 1, 0).clip(max=1)
+        push = apart * (0.6 * overlap / (yields[first] + yields[second]))[:, None]
         for side, pushed in ((second, push), (first, -push)):
             for axis in (0, 1):
                 weights = yields[side] * pushed[:, axis]

@@ -60,10 +60,13 @@ class _Subscriber:
 
     def start(self) -> None:
         """Connect and subscribe; a service that is not there yet is waited for."""
-        socket = open_socket(zmq.SUB)
-        self._configure(socket)
-        socket.connect(self.endpoint)
-        self._socket = socket
+        self._socket = open_socket(zmq.SUB)
+        try:
+            self._configure(self._socket)
+            self._socket.connect(self.endpoint)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Disconnect; waiting messages are dropped."""
@@ -122,9 +125,12 @@ class FrameReceiver(_Subscriber):
         while True:
             socket = self._ready(self.timeout_s if timeout_s is None else timeout_s)
             # Frames stay in ZeroMQ's memory: the arrays are views, nothing is copied here.
-            topic, header, *pixels = (part.buffer for part in socket.recv_multipart(copy=False))
+            parts = [part.buffer for part in socket.recv_multipart(copy=False)]
+            if len(parts) < 2:
+                raise WireError("parts", f"expected source and header, got {len(parts)} parts")
+            topic, header, *pixels = parts
             # Subscriptions match prefixes: `cam1` also brings `cam10`.
-            if self.source is None or bytes(topic).decode() == self.source:
+            if self.source is None or bytes(topic) == self.source.encode():
                 return self._note(wire.decode_published(header, pixels))
 
     def frames(self, until_end: bool = False) -> Iterator[PublishedFrame]:

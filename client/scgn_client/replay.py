@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 
@@ -68,11 +68,21 @@ class Schedule:
 
 
 def pace(rate_fps: float | None, frames: Iterable[Item]) -> Iterator[Item]:
-    """The same items, each when it is due; late ones at once, so that the rate is kept on average."""
+    """The same items, each when it is due; late ones at once, so that the rate holds."""
     schedule = Schedule(rate_fps)
     for number, frame in enumerate(frames):
         schedule.wait(number)
         yield frame
+
+
+class Chained(Generic[Item]):
+    """Several sources of items as one, which starts again at each iteration as they do."""
+
+    def __init__(self, sources: Sequence[Iterable[Item]]) -> None:
+        self._sources = sources
+
+    def __iter__(self) -> Iterator[Item]:
+        return itertools.chain.from_iterable(self._sources)
 
 
 def repeated(frames: Iterable[Item], loop: bool, count: int | None) -> Iterator[Item]:

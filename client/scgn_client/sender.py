@@ -74,10 +74,10 @@ class FrameSender:
         self._socket.setsockopt(zmq.SNDHWM, self.queue)
         # Queue only towards a service that is there: otherwise a send "succeeds" into nothing.
         self._socket.setsockopt(zmq.IMMEDIATE, 1)
-        self._socket.connect(self.endpoint)
         try:
+            self._socket.connect(self.endpoint)
             self._send_message(self._start)
-        except SendTimeout:
+        except BaseException:
             self.close()
             raise
 
@@ -99,8 +99,13 @@ class FrameSender:
             frame, self.source, self.series, self.next_frame, t_acquired_ns=acquired, user=user
         )
         parts: list[wire.Buffer] = [wire.encode_ingest(message), wire.pixels(frame)]
-        self._send(parts, self.timeout_s if timeout_s is None else timeout_s)
+        # Counted first: a Ctrl-C right after the send must not make `end` tell one too few.
         self.next_frame += 1
+        try:
+            self._send(parts, self.timeout_s if timeout_s is None else timeout_s)
+        except ClientError:
+            self.next_frame -= 1
+            raise
         return message.frame
 
     def skip(self) -> int:
@@ -133,4 +138,7 @@ class FrameSender:
         begun = time.monotonic()
         if not wait_ready(self._socket, zmq.POLLOUT, timeout_s):
             raise SendTimeout(self.endpoint, 1000 * (time.monotonic() - begun))
-        self._socket.send_multipart(parts, flags=zmq.DONTWAIT)
+        try:
+            self._socket.send_multipart(parts, flags=zmq.DONTWAIT)
+        except zmq.Again as error:  # the service went away since
+            raise SendTimeout(self.endpoint, 1000 * (time.monotonic() - begun)) from error

@@ -12,7 +12,7 @@ def open_socket(
     kind: int, context: zmq.Context[zmq.Socket[bytes]] | None = None
 ) -> zmq.Socket[bytes]:
     """A socket of the shared context with ZMTP heartbeats, quick reconnects and no linger."""
-    socket = zmq.Context.instance().socket(kind)
+    socket: zmq.Socket[bytes] = (context or zmq.Context.instance()).socket(kind)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * HEARTBEAT_MS)

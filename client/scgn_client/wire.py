@@ -225,7 +225,7 @@ def decode_published(header: Buffer, pixels: Sequence[Buffer]) -> Published:
             return End(source, series, content.get("frames"), content.get("ledger"))
         if kind == "heartbeat":
             return Heartbeat(source, series, content.get("frame"), content.get("ledger"))
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, WireError):
             raise
         _reject("field", f"published {_short(kind)} is malformed: {error!r}")
@@ -246,6 +246,8 @@ def _channels(described: Sequence[Mapping[str, Any]], pixels: Sequence[Buffer]) 
     offset = 0
     for position, channel in enumerate(described):
         rows, columns = _shape(channel["shape"])
+        if channel["dtype"] not in DTYPES:
+            _reject("dtype", f"expected one of {' '.join(DTYPES)}, got {_short(channel['dtype'])}")
         dtype = np.dtype(channel["dtype"])
         source = pixels[0 if joined else position]
         if not joined:

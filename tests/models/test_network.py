@@ -60,7 +60,8 @@ def fourier_unit(x: Array, weights: Weights, name: str) -> Array:
     channels.append(np.broadcast_to(np.linspace(0, 1, columns // 2 + 1), spectrum.shape[1:]))
     for plane in spectrum:
         channels += [plane.real, plane.imag]
-    mixed = relu(normed(convolved(np.stack(channels), weights, f"{name}.mix"), weights, f"{name}.norm"))
+    mixed = convolved(np.stack(channels), weights, f"{name}.mix")
+    mixed = relu(normed(mixed, weights, f"{name}.norm"))
     bands = f"{name}.band_weighting"
     features = convolved(mixed, weights, f"{bands}.features")
     weight = np.zeros(len(mixed))

@@ -130,7 +130,8 @@ def test_unknown_name_is_named(published, name) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["module.head_conv.weight", "module.body.1.conv2.bn_g.running_var", "module.tail_conv.bias"]
+    "name",
+    ["module.head_conv.weight", "module.body.1.conv2.bn_g.running_var", "module.tail_conv.bias"],
 )
 def test_missing_parameter_is_refused(published, name) -> None:
     del published[name]
