@@ -116,7 +116,10 @@ def _gain_factor(gain: Array, convention: GainConvention | None, bad: NDArray[np
     if (values[~bad] < 0).any():
         raise CalibrationError("gain", f"expected positive values, got {(values < 0).sum()} below")
     values[bad] = 1
-    return values if convention == "multiply" else np.float32(1) / values
+    if convention == "multiply":
+        return values
+    with np.errstate(over="ignore"):  # what overflows is found as infinite
+        return np.where(bad, np.float32(1), _finite("gain", np.float32(1) / values, bad))
 
 
 def _content_id(dark: Floats | None, gain: Floats | None, mask: NDArray[np.bool_]) -> str:
@@ -136,11 +139,12 @@ def neighbours_of_defects(mask: NDArray[np.bool_], reach: int = 3) -> tuple[Arra
     """
     bad = np.flatnonzero(mask)
     side = 2 * reach + 1
-    index = np.zeros((len(bad), side * side), np.int64)
+    index = np.zeros((len(bad), side * side), np.int64)  # weight 0 repeats a good pixel: 0 * NaN
     weight = np.zeros((len(bad), side * side), np.float32)
     for row, flat in enumerate(bad):
         pixel = divmod(int(flat), mask.shape[1])
         chosen = _good_around(mask, pixel, reach)
+        index[row] = chosen[0]
         index[row, : len(chosen)] = chosen
         weight[row, : len(chosen)] = 1 / len(chosen)
     used = max(1, int((weight > 0).sum(axis=1).max(initial=1)))
@@ -155,9 +159,19 @@ def _good_around(mask: NDArray[np.bool_], pixel: tuple[int, int], reach: int) ->
         if window.any():
             rows, columns = np.nonzero(window)
             return np.asarray((rows + top) * mask.shape[1] + columns + left)
-    rows, columns = np.nonzero(~mask)
-    nearest = np.argmin((rows - row) ** 2 + (columns - column) ** 2)
-    return np.array([rows[nearest] * mask.shape[1] + columns[nearest]])
+    return np.array([_nearest_good(mask, row, column, reach)])
+
+
+def _nearest_good(mask: NDArray[np.bool_], row: int, column: int, radius: int) -> int:
+    """Looked for in windows of doubling size; the whole frame per defect would take hours."""
+    while True:
+        top, left = max(0, row - radius), max(0, column - radius)
+        rows, columns = np.nonzero(~mask[top : row + radius + 1, left : column + radius + 1])
+        distance2 = (rows + top - row) ** 2 + (columns + left - column) ** 2
+        if radius >= max(mask.shape) or (len(rows) and distance2.min() <= radius**2):
+            best = np.argmin(distance2)
+            return int((rows[best] + top) * mask.shape[1] + columns[best] + left)
+        radius *= 2
 
 
 def save_calibration(path: Path, calibration: Calibration) -> None:
@@ -172,10 +186,10 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
 def load_calibration(path: Path) -> Calibration:
     """Read what `save_calibration` wrote; CalibrationError when it is not what its id says."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             header = json.loads(str(file["header"]))
             arrays = {name: file[name] for name in PARTS if name in file.files}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except Exception as error:  # numpy, zipfile and zlib raise a dozen kinds on damaged bytes
         raise CalibrationError("calibration", f"{path.name} cannot be read: {error}") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise CalibrationError("calibration", f"expected format {FORMAT}, got {header}")
@@ -209,5 +223,5 @@ def read_npy(field: str, content: bytes) -> Array:
         if dtype.hasobject or needed != len(content) - stream.tell():
             raise ValueError(f"{dtype} {shape} needs {needed} bytes, file has {len(content)}")
         return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
-    except (ValueError, KeyError, EOFError, SyntaxError, TypeError, OverflowError) as error:
+    except Exception as error:  # numpy's header parser raises a dozen kinds on damaged bytes
         raise CalibrationError(field, f"expected a .npy array, got {error}") from error

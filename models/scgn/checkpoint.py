@@ -77,8 +77,11 @@ def checkpoint_of(network: SCGN, provenance: Provenance) -> Checkpoint:
 def replace_file(path: Path, write: Any) -> None:
     """Write beside `path` and rename, so that a reader never sees half a file."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    write(beside)
-    beside.replace(path)
+    try:
+        write(beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def save_checkpoint(path: str | Path, network: SCGN, provenance: Provenance) -> None:

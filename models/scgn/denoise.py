@@ -35,7 +35,13 @@ class Correction:
         self._defects = tuple(_on(a, device) for a in neighbours_of_defects(calibration.mask))
 
     def __call__(self, counts: Tensor) -> Tensor:
-        """Corrected counts, (rows, columns) float32, of a raw frame of the calibration's shape."""
+        """Corrected counts, (rows, columns) float32, of a raw frame of the calibration's shape.
+
+        Raises FrameError `calibration_shape` for another shape (one row would broadcast silently).
+        """
+        if tuple(counts.shape) != self.shape:
+            got = f"calibration {self.id} is for {self.shape}, frame is {tuple(counts.shape)}"
+            raise FrameError("calibration_shape", got)
         corrected = counts if self._dark is None else counts - self._dark
         corrected = corrected if self._gain is None else corrected * self._gain
         defects, neighbours, weights = self._defects
@@ -59,7 +65,10 @@ class Denoiser:
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         self.id = checkpoint.id
         self.device = device
-        self._noise_units = checkpoint.provenance.input_units == "noise"
+        units = checkpoint.provenance.input_units
+        if units not in ("noise", "counts"):
+            raise ValueError(f"input_units must be 'noise' or 'counts', got {units!r}")
+        self._noise_units = units == "noise"
         # Channels last is what the convolutions want, on CPU and GPU alike.
         self._network = checkpoint.network.to(device)
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -74,8 +83,8 @@ class Denoiser:
     ) -> NDArray[np.float32]:
         """Denoised counts, (rows, columns) float32, of one raw frame of any wire dtype.
 
-        Raises FrameError: `too_small` below SIDE_MIN pixels a side, `non_finite` when the frame or
-        the result holds NaN or infinity.
+        Raises FrameError: `too_small` below SIDE_MIN pixels a side, `calibration_shape` when the
+        calibration is for another, `non_finite` when the frame or the result holds NaN or infinity.
         """
         if min(raw.shape) < SIDE_MIN:
             raise FrameError(

@@ -18,9 +18,10 @@ STD_EPSILON = 1e-5  # variance floor of the published network
 def window_std(x: Tensor) -> Tensor:
     """Standard deviation of each 3x3 window, reflect padded; (B,C,H,W) -> (B,C,H,W).
 
-    Always computed in float32: E[x^2] - E[x]^2 loses every digit in half precision.
+    Computed in float32 at least: E[x^2] - E[x]^2 loses every digit in half precision.
     """
-    padded = functional.pad(x.float(), (1, 1, 1, 1), mode="reflect")
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    padded = functional.pad(wide, (1, 1, 1, 1), mode="reflect")
     mean = box_sum(padded) / 9
     mean_square = box_sum(padded * padded) / 9
     return (mean_square - mean * mean).clamp(min=STD_EPSILON).sqrt().to(x.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,11 +64,14 @@ def network_from_published(state: Mapping[str, Tensor]) -> SCGN:
     ours = {name: value for key, value in state.items() if (name := own_name(key)) is not None}
     if "head.weight" not in ours:
         raise PublishedLayoutError("no 'head_conv.weight' among the parameters")
-    depth = 1 + max((int(n.split(".")[1]) for n in ours if n.startswith("blocks.")), default=0)
-    network = SCGN(Size(channels=ours["head.weight"].shape[0], blocks=depth), residual="feature")
+    blocks = {int(name.split(".")[1]) for name in ours if name.startswith("blocks.")}
+    if blocks != set(range(max(1, len(blocks)))):
+        raise PublishedLayoutError(f"expected blocks 0, 1, 2, ..., got {sorted(blocks)}")
     try:
+        size = Size(channels=ours["head.weight"].shape[0], blocks=len(blocks))
+        network = SCGN(size, residual="feature")
         network.load_state_dict(ours)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, IndexError) as error:
         raise PublishedLayoutError(f"parameters do not fit the network: {error}") from error
     return network.eval()
 
@@ -78,8 +82,22 @@ def load_published(path: str | Path) -> SCGN:
     Read with `weights_only=True`: nothing in the file is executed.
     Raises PublishedLayoutError when the file holds something else, OSError when unreadable.
     """
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    stream = io.BytesIO(Path(path).read_bytes())
+    try:
+        content = torch.load(stream, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's readers raise a dozen kinds on damaged bytes
+        kind = type(error).__name__
+        raise PublishedLayoutError(f"{path}: damaged, or more than weights ({kind})") from error
     if not isinstance(content, dict) or "model_state_dict" not in content:
-        found = sorted(content)[:5] if isinstance(content, dict) else type(content).__name__
+        found = list(content)[:5] if isinstance(content, dict) else type(content).__name__
         raise PublishedLayoutError(f"{path}: expected a dict with 'model_state_dict', got {found}")
-    return network_from_published(content["model_state_dict"])
+    return network_from_published(_tensors(content["model_state_dict"]))
+
+
+def _tensors(state: object) -> Mapping[str, Tensor]:
+    if not isinstance(state, Mapping):
+        raise PublishedLayoutError(f"expected a mapping of tensors, got {type(state).__name__}")
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise PublishedLayoutError(f"expected a tensor by name, got {key!r}: {type(value)}")
+    return state

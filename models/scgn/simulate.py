@@ -69,7 +69,7 @@ def background(rng: np.random.Generator, frame_count: int, side_px: int) -> Tens
 def line_noise(rng: np.random.Generator, frame_count: int, side_px: int) -> Tensor:
     """Unit-variance noise shared by a whole column or a whole row; (B,1,side,side) broadcastable.
 
-    Neighbouring lines are correlated by 0..0.6, redrawn for each frame.
+    Neighbouring lines are correlated by 0..0.4, redrawn for each frame.
     """
     white = rng.normal(0, 1, (frame_count, side_px + 1))
     blend = rng.uniform(0, 0.5, (frame_count, 1))

@@ -45,6 +45,7 @@ class RunningService:
             return self.process.wait(timeout_s)
         finally:
             self.process.kill()
+            self.process.wait()
 
 
 def free_ports(count: int) -> list[int]:
@@ -65,9 +66,10 @@ def start_service(flags: Sequence[str] = (), ready_s: float = READY_S) -> Runnin
     """
     *tcp, http = free_ports(4)
     places = dict(zip(("ingest", "frames", "latest"), tcp, strict=True))
-    command = [sys.executable, "-m", "scgn_live", "serve", "--http", f"127.0.0.1:{http}", *flags]
+    command = [sys.executable, "-m", "scgn_live", "serve", "--http", f"127.0.0.1:{http}"]
     for name, port in places.items():
         command += [f"--{name}", f"tcp://127.0.0.1:{port}"]
+    command += flags
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SCGN_")}
     descriptor, log = tempfile.mkstemp(prefix="scgn-live-", suffix=".log")
     with os.fdopen(descriptor, "wb") as sink:
@@ -92,4 +94,5 @@ def _wait_ready(service: RunningService, ready_s: float) -> None:
             pass  # not listening yet
         time.sleep(0.1)
     service.process.kill()
+    service.process.wait()
     raise NotStarted(f"service not ready after {ready_s:.0f} s:\n{service.log.read_text()}")

@@ -14,7 +14,7 @@ from scgn.metrics import best_gaussian, gaussian_filter, psnr_db
 def test_psnr_of_a_uniform_error() -> None:
     clean = torch.tensor([[0.0, 10.0], [10.0, 0.0]])
     assert psnr_db(clean + 1, clean) == pytest.approx(20.0)
-    assert psnr_db(clean - 0.1, clean) == pytest.approx(40.0, abs=1e-5)
+    assert psnr_db(clean - 0.25, clean) == pytest.approx(20 * math.log10(40))
     assert psnr_db(clean + 1, clean, peak=255) == pytest.approx(20 * math.log10(255))
 
 
@@ -69,20 +69,20 @@ def test_gaussian_filter_keeps_level_and_batch() -> None:
 
 
 def test_best_gaussian_is_the_best_of_its_widths() -> None:
-    """A known blur makes a known width the best: noise on a smooth scene, tried one by one."""
+    """A known blur makes one width the best: noise on a smooth scene, tried one by one."""
     generator = torch.Generator().manual_seed(0)
-    clean = gaussian_filter(torch.randn(1, 1, 96, 96, generator=generator), 4.0) * 10
+    clean = gaussian_filter(torch.randn(1, 1, 64, 64, generator=generator), 4.0) * 10
     noisy = clean + torch.randn(clean.shape, generator=generator)
     best_db, width_px = best_gaussian(noisy, clean)
     assert best_db == psnr_db(gaussian_filter(noisy, width_px), clean)
-    finer = [psnr_db(gaussian_filter(noisy, 0.5 + 0.1 * k), clean) for k in range(100)]
+    finer = [psnr_db(gaussian_filter(noisy, 0.5 + 0.3 * k), clean) for k in range(20)]
     assert best_db > max(finer) - 0.05
     assert best_db > psnr_db(noisy, clean) + 3
 
 
 def test_best_gaussian_grows_with_the_noise() -> None:
     generator = torch.Generator().manual_seed(1)
-    clean = gaussian_filter(torch.randn(1, 1, 96, 96, generator=generator), 3.0) * 10
+    clean = gaussian_filter(torch.randn(1, 1, 64, 64, generator=generator), 3.0) * 10
     noise = torch.randn(clean.shape, generator=generator)
     widths = [best_gaussian(clean + sigma * noise, clean)[1] for sigma in (0.01, 0.3, 3.0)]
     assert widths == sorted(set(widths))

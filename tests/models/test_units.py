@@ -1,4 +1,4 @@
-"""Noise units: the same for any camera gain and offset, and a noise measure that sees only noise."""
+"""Noise units: the same for any camera gain and offset, and a measure that sees only noise."""
 
 from __future__ import annotations
 

@@ -1,0 +1,129 @@
+"""The engine: one state per frame, swapped between two frames, and one bad frame costs only itself."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import event_parts, frame_parts, noise_frame, push, running_app, subscribed
+
+from scgn.calibration import Calibration, build_calibration
+from scgn_live.app import App
+from scgn_live.engine import EngineState
+
+
+class Subtracts:
+    """Corrects with the dark alone: which calibration a frame met can be read off its pixels."""
+
+    model, engine, corrects = "subtracts", "cpu", True
+
+    def __call__(self, raw: Any, calibration: Calibration | None) -> Any:
+        dark = 0 if calibration is None or calibration.dark is None else calibration.dark
+        return (raw - dark).astype(np.float32)
+
+
+def dark(level: float, shape: tuple[int, int] = (16, 12)) -> Calibration:
+    return build_calibration(dark=np.full(shape, level))
+
+
+def use(app: App, processor: Any) -> None:
+    app.engine._state = EngineState(processor)
+
+
+def test_swaps_under_load_never_mix(tmp_path: Path) -> None:
+    frame = np.full((16, 12), 1000, "<u2")
+    calibrations = [dark(level) for level in range(1, 6)]
+    levels = {c.id: float(c.dark[0, 0]) for c in calibrations if c.dark is not None}
+    with running_app(tmp_path) as app, subscribed(app) as sub, push(app.ingest.endpoint) as camera:
+        use(app, Subtracts())
+        done = threading.Event()
+
+        def swap() -> None:
+            number = 0
+            while not done.is_set():
+                app.engine.use_calibration(calibrations[number % 5])
+                number += 1
+
+        swapper = threading.Thread(target=swap)
+        swapper.start()
+        for index in range(400):
+            camera.send_multipart(frame_parts("s", index, frame))
+        met = set()
+        for _ in range(400):
+            header, pixels = sub.until("frame")
+            values = np.frombuffer(pixels[0], "<f4")
+            expected = 1000 - levels.get(header["calibration"], 0.0)
+            assert (values == expected).all(), "a frame met two calibrations, or names another"
+            met.add(header["calibration"])
+        done.set()
+        swapper.join(5)
+    assert len(met) > 2, "the swaps did not happen under load"
+
+
+def test_a_calibration_of_another_shape_is_not_applied_and_said(tmp_path: Path) -> None:
+    with running_app(tmp_path) as app, subscribed(app) as sub, push(app.ingest.endpoint) as camera:
+        use(app, Subtracts())
+        app.engine.use_calibration(dark(5, (8, 8)))
+        camera.send_multipart(frame_parts("s", 0, noise_frame(1)))
+        camera.send_multipart(frame_parts("t", 0, noise_frame(1, (8, 8))))
+        first, second = sub.until("frame")[0], sub.until("frame")[0]
+        assert app._status({})["calibration_mismatched_frames"] == 1
+    assert first["calibration"] is None
+    assert second["calibration"] == dark(5, (8, 8)).id
+
+
+def test_nan_frames_fail_and_the_next_is_served(tmp_path: Path) -> None:
+    good = np.random.default_rng(0).normal(100, 10, (32, 32)).astype("<f4")
+    bad = good.copy()
+    bad[3, 4] = np.nan
+    small = np.ones((2, 40), "<f4")
+    with running_app(tmp_path, engine="scgn", device="cpu", threads=1) as app:
+        with subscribed(app) as sub, push(app.ingest.endpoint) as camera:
+            for index, frame in enumerate((bad, small, good)):
+                camera.send_multipart(frame_parts("s", index, frame))
+            camera.send_multipart(event_parts("end", "s", frames=3))
+            frames, end = sub.series("s")
+    assert [(f["frame"], f["lost"]) for f in frames] == [(2, {"non_finite": 1, "too_small": 1})]
+    assert end["ledger"]["failed"] == {"non_finite": 1, "too_small": 1}
+    assert frames[0]["model"].startswith("scgn-tiny-clean-")
+    assert frames[0]["channels"][0] == {"name": "denoised", "dtype": "<f4", "shape": [32, 32]}
+
+
+def test_a_dead_stage_is_seen_and_ends_the_process(tmp_path: Path) -> None:
+    with running_app(tmp_path) as app:
+
+        def broken() -> None:
+            raise MemoryError("device lost")
+
+        app.stages["engine"]._turn = broken
+        assert app.ended.wait(5), "the process was not told to end"
+        assert app.failed_stage() == "engine"
+        assert app.reasons_not_ready() == ["stage engine died: MemoryError('device lost')"]
+
+
+def test_a_standing_stage_makes_the_service_not_ready(tmp_path: Path) -> None:
+    with running_app(tmp_path, ready_s=0.2) as app:
+        held, release = threading.Event(), threading.Event()
+        turn = app.stages["engine"]._turn
+
+        def stands() -> None:
+            held.set()
+            release.wait(20)
+            app.stages["engine"]._turn = turn
+
+        app.stages["engine"]._turn = stands
+        assert held.wait(5)
+        assert not threading.Event().wait(0.5)
+        reasons = app.reasons_not_ready()
+        release.set()
+        assert len(reasons) == 1
+        assert reasons[0].startswith("stage engine has stood for 0.")
+
+
+def test_unknown_network_names_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no network 'absent'.*tiny-clean"):
+        with running_app(tmp_path, engine="scgn", network="absent"):
+            pass
