@@ -24,6 +24,8 @@ def parser() -> argparse.ArgumentParser:
     learn.add_argument("--steps", type=int, default=plan.steps)
     learn.add_argument("--pixels-per-step", type=int, default=plan.pixels_per_step)
     learn.add_argument("--seed", type=int, default=plan.seed)
+    learn.add_argument("--peak-rate", type=float, default=plan.peak_rate, help="learning rate")
+    learn.add_argument("--start-from", help="begin with this network's weights (name or path)")
     learn.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     learn.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     learn.add_argument("--out", type=Path, required=True, help="folder of state, weights and log")
@@ -41,7 +43,12 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     torch.set_num_threads(args.threads)
     plan = TrainingPlan(
-        size=args.size, steps=args.steps, pixels_per_step=args.pixels_per_step, seed=args.seed
+        size=args.size,
+        steps=args.steps,
+        pixels_per_step=args.pixels_per_step,
+        peak_rate=args.peak_rate,
+        seed=args.seed,
+        start_from=args.start_from,
     )
     print(train(plan, args.out, torch.device(args.device)))
     return 0

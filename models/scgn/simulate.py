@@ -35,11 +35,11 @@ class Recipe:
     contrast: peak of one atom relative to the beam.
     """
 
-    spacing_px: tuple[float, float] = (5.0, 20.0)
-    dose_e_per_px: tuple[float, float] = (0.5, 60.0)
+    spacing_px: tuple[float, float] = (6.0, 18.0)
+    dose_e_per_px: tuple[float, float] = (1.0, 40.0)
     read_noise_e: tuple[float, float] = (0.0, 2.0)
     line_noise: tuple[float, float] = (0.0, 1.2)
-    contrast: tuple[float, float] = (0.1, 0.7)
+    contrast: tuple[float, float] = (0.2, 0.8)
 
 
 def render(atoms: Atoms, frame_count: int, side_px: int) -> Tensor:
@@ -58,11 +58,11 @@ def render(atoms: Atoms, frame_count: int, side_px: int) -> Tensor:
 
 
 def background(rng: np.random.Generator, frame_count: int, side_px: int) -> Tensor:
-    """Slow relative variation of the support film, about -0.3..0.3; (B,1,side,side)."""
-    cells = int(rng.integers(3, 9))
+    """Slow relative variation of the support film, about -0.1..0.1; (B,1,side,side)."""
+    cells = int(rng.integers(3, 7))
     coarse = torch.from_numpy(rng.normal(0, 1, (frame_count, 1, cells, cells)).astype(np.float32))
     smooth = functional.interpolate(coarse, (side_px, side_px), mode="bicubic", align_corners=True)
-    strength = torch.from_numpy(rng.uniform(0, 0.12, (frame_count, 1, 1, 1)).astype(np.float32))
+    strength = torch.from_numpy(rng.uniform(0, 0.05, (frame_count, 1, 1, 1)).astype(np.float32))
     return smooth * strength
 
 

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from scgn.checkpoint import describe, replace_file, save_checkpoint
+from scgn.checkpoint import describe, load_network, replace_file, save_checkpoint
 from scgn.network import SCGN
 from scgn.simulate import Recipe, SimulatedBatch, simulate
 from scgn.sizes import size_named
@@ -37,7 +37,8 @@ class TrainingPlan:
 
     size: row of the size table; steps: optimiser steps; seed: of weights and data;
     sides_px: sides of square training frames, one drawn per step (a spectrum's peaks grow with the
-    side, so a single side would teach a single size); pixels_per_step: how many frames follow.
+    side, so a single side would teach a single size); pixels_per_step: how many frames follow;
+    start_from: a network (shipped name or path) whose weights the run begins with, or None.
     """
 
     size: str = "tiny"
@@ -48,6 +49,7 @@ class TrainingPlan:
     warmup_steps: int = 100
     average_decay: float = 0.998
     seed: int = 0
+    start_from: str | None = None
     recipe: Recipe = field(default_factory=Recipe)
 
 
@@ -62,10 +64,12 @@ class TrainingState:
 
 
 def begin(plan: TrainingPlan, device: torch.device) -> TrainingState:
-    """Fresh weights from the plan's seed, started from a flat frame (see `start_flat`)."""
+    """Weights to begin with: the plan's `start_from`, or fresh ones that return a flat frame."""
     torch.manual_seed(plan.seed)
     network = SCGN(size_named(plan.size), residual="image")
     start_flat(network)
+    if plan.start_from is not None:
+        network.load_state_dict(load_network(plan.start_from).network.state_dict())
     average = SCGN(size_named(plan.size), residual="image")
     average.load_state_dict(network.state_dict())
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -195,12 +199,20 @@ def commit() -> str:
         return "unknown"
 
 
+def _origin(network: str | None) -> dict[str, Any] | None:
+    """Id and own training of the network that a run began with."""
+    if network is None:
+        return None
+    checkpoint = load_network(network)
+    return {"id": checkpoint.id, "training": checkpoint.provenance.training}
+
+
 def export(path: Path, state: TrainingState, plan: TrainingPlan, minutes: float) -> None:
     """The averaged weights as a checkpoint that says how they were made."""
     training: dict[str, Any] = {
         "plan": asdict(plan), "steps_done": state.step, "minutes": round(minutes, 1),
         "device": str(next(state.network.parameters()).device), "torch": torch.__version__,
-        "commit": commit(), "data": "scgn.simulate",
+        "commit": commit(), "data": "scgn.simulate", "started_from": _origin(plan.start_from),
     }  # fmt: skip
     average = state.average.cpu()
     save_checkpoint(path, average, describe(average, f"{plan.size}-clean", training))

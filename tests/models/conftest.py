@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -11,6 +11,15 @@ from scgn.network import SCGN
 from scgn.sizes import Residual, Size
 
 NetworkFactory = Callable[..., SCGN]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Frames here are too small for a second thread, which beside a busy core only waits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def shaken(network: SCGN, seed: int) -> SCGN:

@@ -1,4 +1,4 @@
-"""Training: the same weights from the same seed however often it stops, and frames that get better."""
+"""Training: the same weights from the same seed however often it stops, and better frames."""
 
 from __future__ import annotations
 
@@ -36,10 +36,17 @@ from scgn.units import noise_units
 
 CPU = torch.device("cpu")
 SHORT = TrainingPlan(steps=12, sides_px=(16, 24), pixels_per_step=2 * 16 * 16, warmup_steps=4)
+# One bright crystal or melt at a good dose: a flat frame is no better than the noisy one, and tens
+# of steps are enough to learn what hundreds teach of the whole range of doses.
 LEARNS = TrainingPlan(
-    steps=40, sides_px=(32,), pixels_per_step=2 * 32 * 32, warmup_steps=4, peak_rate=3e-3,
+    steps=40,
+    sides_px=(32,),
+    pixels_per_step=2 * 32 * 32,
+    peak_rate=3e-3,
+    warmup_steps=4,
     average_decay=0.9,
-)  # fmt: skip
+    recipe=Recipe((8.0, 10.0), (20.0, 40.0), (0.0, 0.0), (0.0, 0.0), (0.6, 0.7)),
+)
 
 
 def run(state: TrainingState, plan: TrainingPlan, until: int) -> list[float]:
@@ -198,7 +205,8 @@ def test_exported_weights_carry_the_plan(finished) -> None:
     provenance = checkpoint.provenance
     training = provenance.training
     assert training["plan"] == json.loads(json.dumps(asdict(LEARNS)))
-    assert TrainingPlan(**training["plan"] | {"recipe": Recipe()}).steps == 40
+    recipe = Recipe(**{name: tuple(ends) for name, ends in training["plan"]["recipe"].items()})
+    assert recipe == LEARNS.recipe
     assert training["steps_done"] == 40
     assert training["torch"] == torch.__version__
     assert training["commit"]
@@ -215,14 +223,14 @@ def test_exported_weights_are_the_average_of_the_kept_state(finished) -> None:
 
 
 def test_short_run_beats_the_noisy_frames(finished) -> None:
-    """By 3 dB, and also the flat frame that training starts from."""
+    """By far more than the flat frame that training starts from, measured on the same frames."""
     assert [row["step"] for row in finished.rows] == [40]
-    row = finished.rows[-1]
-    assert row["gain_db"] > 3
-    validation = replace(LEARNS, seed=VALIDATION_SEED, sides_px=(256,), pixels_per_step=16 * 256**2)
-    data = draw(validation, 0, CPU)
+    frames = replace(LEARNS, seed=VALIDATION_SEED, sides_px=(256,), pixels_per_step=16 * 256**2)
+    data = draw(frames, 0, CPU)
     units = noise_units(data.noisy)
     clean = units.enter(data.clean)
-    noisy_db = 10 * (units.enter(data.noisy) - clean).square().mean(dim=(1, 2, 3)).log10()
-    flat_db = 10 * clean.square().mean(dim=(1, 2, 3)).log10()
-    assert row["gain_db"] > float((noisy_db - flat_db).mean()) + 0.5
+    noisy = (units.enter(data.noisy) - clean).square().mean(dim=(1, 2, 3))
+    flat_db = 10 * (noisy / clean.square().mean(dim=(1, 2, 3))).log10()
+    assert float(flat_db.mean()) < 1
+    assert finished.rows[0]["gain_db"] > 5
+    assert finished.rows[0]["rmse_noise_units"] < 0.8 * float(noisy.sqrt().mean())

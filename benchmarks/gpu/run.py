@@ -1,0 +1,96 @@
+"""Stages that need a CUDA device: `python3 benchmarks/gpu/run.py STAGE... --out FOLDER`.
+
+Runs from a bare checkout with torch 2.11 to 2.13, numpy and safetensors (pytest for `tests`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / name) for name in ("client", "models", "service")]
+
+SIDES_PX = (256, 512, 1024)
+WARM, TIMED = 10, 50
+
+
+def machine() -> dict[str, Any]:
+    """Device and versions."""
+    import torch
+
+    capability = ".".join(str(n) for n in torch.cuda.get_device_capability())
+    return {
+        "gpu": torch.cuda.get_device_name(), "capability": capability, "torch": torch.__version__,
+        "cuda": torch.version.cuda, "date": time.strftime("%Y-%m-%d"),
+    }  # fmt: skip
+
+
+def frame_times_ms(denoise: Callable[[], Any]) -> dict[str, float]:
+    """Median and p99 of whole calls, host array to host array."""
+    for _ in range(WARM):
+        denoise()
+    times = []
+    for _ in range(TIMED):
+        begun = time.perf_counter()
+        denoise()
+        times.append(1000 * (time.perf_counter() - begun))
+    times.sort()
+    return {"median": round(times[TIMED // 2], 3), "p99": round(times[int(0.99 * TIMED)], 3)}
+
+
+def eager() -> dict[str, Any]:
+    """Every size in eager float32 through the service's own Denoiser, host to host."""
+    import numpy as np
+    import torch
+
+    from scgn.checkpoint import checkpoint_of, describe
+    from scgn.denoise import Denoiser
+    from scgn.network import SCGN
+    from scgn.sizes import SIZES
+
+    rng, rows = np.random.default_rng(0), {}
+    for name, size in SIZES.items():
+        torch.manual_seed(0)
+        network = SCGN(size)
+        denoiser = Denoiser(checkpoint_of(network, describe(network, name)), torch.device("cuda"))
+        for side in SIDES_PX:
+            frame = rng.poisson(6, (side, side)).astype("<u2")
+            rows[f"{name} {side}"] = frame_times_ms(lambda f=frame, d=denoiser: d(f))
+    return {"unit": "ms per frame", "rows": rows}
+
+
+def tests() -> dict[str, Any]:
+    """`pytest -m gpu`; its closing lines."""
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "tests/models"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return {"status": done.returncode, "output": done.stdout[-2000:]}
+
+
+STAGES: dict[str, Callable[[], dict[str, Any]]] = {"tests": tests, "eager": eager}
+
+
+def main() -> int:
+    """Run the stages asked for that have no result yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stages", nargs="+", choices=sorted(STAGES))
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "gpu")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    for stage in args.stages:
+        path = args.out / f"{stage}.json"
+        if not path.exists():
+            result = {"stage": stage, "machine": machine(), **STAGES[stage]()}
+            path.write_text(json.dumps(result, indent=2) + "\n")
+        print(path.read_text())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
