@@ -84,13 +84,13 @@ def start_flat(network: SCGN) -> None:
     At the doses that matter noise is 3..10 times the signal. Starting from the noisy frame, an
     image residual spends its first hundreds of steps on learning to subtract its own input.
     """
-    for value in (network.head.weight[:1], network.tail.weight):
+    # The last block's fuse comes last among its parameters: weight, then bias.
+    fuse = list(network.blocks[-1].parameters())[-2:]
+    first_feature = (*network.head.parameters(), *fuse)
+    for value in (*network.tail.parameters(), *(parameter[:1] for parameter in first_feature)):
         value.zero_()
     network.head.weight[0, 0, 1, 1] = 1
     network.tail.weight[0, 0, 1, 1] = -1
-    first_feature = (network.head.bias, *list(network.blocks[-1].parameters())[-2:])
-    for value in (network.tail.bias, *(parameter[:1] for parameter in first_feature)):
-        value.zero_()
 
 
 def learning_rate(plan: TrainingPlan, step: int) -> float:
@@ -209,8 +209,9 @@ def _origin(network: str | None) -> dict[str, Any] | None:
 
 def export(path: Path, state: TrainingState, plan: TrainingPlan, minutes: float) -> None:
     """The averaged weights as a checkpoint that says how they were made."""
+    known = asdict(plan) | {"start_from": plan.start_from and Path(plan.start_from).name}
     training: dict[str, Any] = {
-        "plan": asdict(plan), "steps_done": state.step, "minutes": round(minutes, 1),
+        "plan": known, "steps_done": state.step, "minutes": round(minutes, 1),
         "device": str(next(state.network.parameters()).device), "torch": torch.__version__,
         "commit": commit(), "data": "scgn.simulate", "started_from": _origin(plan.start_from),
     }  # fmt: skip

@@ -64,8 +64,10 @@ def test_clean_is_the_mean_of_noisy() -> None:
     error = residual.std(dim=(1, 2, 3)) / 64
     assert (residual.mean(dim=(1, 2, 3)).abs() < 5 * error).all()
     pattern = data.clean - data.clean.mean(dim=(2, 3), keepdim=True)
-    slope = (residual * pattern).sum(dim=(1, 2, 3)) / pattern.square().sum(dim=(1, 2, 3))
-    assert float(slope.abs().median()) < 0.05, "noise must not know the scene"
+    power = pattern.square().sum(dim=(1, 2, 3))
+    slope = (residual * pattern).sum(dim=(1, 2, 3)) / power
+    slope_error = residual.std(dim=(1, 2, 3)) / power.sqrt()
+    assert (slope.abs() < 5 * slope_error).all(), "noise must not know the scene"
 
 
 def test_dose_range_decides_the_noise() -> None:
@@ -154,7 +156,7 @@ def test_background_is_slow_and_faint() -> None:
     frames = background(rng_of(11), 30, 128)
     assert frames.shape == (30, 1, 128, 128)
     assert float(frames.abs().max()) < 0.6
-    assert float(frames.std()) > 0.02
+    assert float(frames.std()) > 0.005
     steps = (frames[..., 1:] - frames[..., :-1]).abs().amax(dim=(1, 2, 3))
     assert (steps < 0.2 * frames.abs().amax(dim=(1, 2, 3))).all()
 

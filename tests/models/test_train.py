@@ -24,6 +24,7 @@ from scgn.train import (
     begin,
     checkpoints,
     draw,
+    export,
     frame_errors,
     learning_rate,
     resume,
@@ -222,6 +223,21 @@ def test_exported_weights_are_the_average_of_the_kept_state(finished) -> None:
     assert_same_weights(load_network(str(finished.weights)).network, state.average)
 
 
+def test_run_can_start_from_given_weights_and_says_so(tmp_path, finished) -> None:
+    plan = replace(SHORT, steps=2, start_from=str(finished.weights))
+    origin = load_network(str(finished.weights))
+    state = begin(plan, CPU)
+    assert_same_weights(state.network, origin.network)
+    assert_same_weights(state.average, origin.network)
+    run(state, plan, 2)
+    assert not torch.equal(state.network.tail.weight, origin.network.tail.weight)
+    export(tmp_path / "later.safetensors", state, plan, minutes=0)
+    training = load_network(str(tmp_path / "later.safetensors")).provenance.training
+    assert training["started_from"]["id"] == origin.id
+    assert training["started_from"]["training"] == origin.provenance.training
+    assert str(finished.weights.parent) not in json.dumps(training), "no folder of this machine"
+
+
 def test_short_run_beats_the_noisy_frames(finished) -> None:
     """By far more than the flat frame that training starts from, measured on the same frames."""
     assert [row["step"] for row in finished.rows] == [40]
@@ -231,6 +247,5 @@ def test_short_run_beats_the_noisy_frames(finished) -> None:
     clean = units.enter(data.clean)
     noisy = (units.enter(data.noisy) - clean).square().mean(dim=(1, 2, 3))
     flat_db = 10 * (noisy / clean.square().mean(dim=(1, 2, 3))).log10()
-    assert float(flat_db.mean()) < 1
-    assert finished.rows[0]["gain_db"] > 5
+    assert finished.rows[0]["gain_db"] > 3 + max(0.0, float(flat_db.mean()))
     assert finished.rows[0]["rmse_noise_units"] < 0.8 * float(noisy.sqrt().mean())
