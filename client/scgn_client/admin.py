@@ -197,10 +197,13 @@ def ledger_line(ledger: Mapping[str, Any] | None) -> str:
 
 
 def flat_rows(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """A nested answer as rows of a table: dotted key and value."""
+    """A nested answer as rows of a table: dotted key and value; a series' ledger is one row."""
     for key, value in content.items():
         if isinstance(value, Mapping):
             yield from flat_rows(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            for row in value:
+                yield f"{row['source']}/{row['series']}", f"{row['state']}: {ledger_line(row)}"
         else:
             shown = ", ".join(map(str, value)) if isinstance(value, list) else value
             yield prefix + key, "none" if shown in (None, "") else str(shown)

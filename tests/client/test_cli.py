@@ -327,7 +327,11 @@ class Service(ThreadingHTTPServer):
         self.answers: dict[str, tuple[int, bytes]] = {
             "/v2/health/live": (200, b'{"live": true}'),
             "/v2/health/ready": (200, b'{"ready": true, "reasons": []}'),
-            "/status": (200, b'{"model": {"id": "tiny"}, "series": {"s1": {"published": 3}}}'),
+            "/status": (
+                200,
+                b'{"model": "tiny", "ring": {"free": 4}, "series": [{"source": "cam", "series": '
+                b'"s1", "state": "open", "expected": 4, "published": 3, "missing": 1}]}',
+            ),
             "/metrics": (200, b"scgn_frames_total 3\n"),
             "/calibrations": (201, b'{"id": "abc123", "active": true}'),
         }
@@ -385,7 +389,7 @@ def test_admin_reads_health_status_and_metrics(service: Service) -> None:
     admin = Admin(service.url + "/", token="secret")
     assert admin.live()
     assert admin.ready().ready
-    assert admin.status()["model"] == {"id": "tiny"}
+    assert admin.status()["model"] == "tiny"
     assert admin.metrics() == "scgn_frames_total 3\n"
     assert all(h["Authorization"] == "Bearer secret" for _, h, _ in service.requests)
     service.answers["/v2/health/ready"] = (503, b'{"ready": false, "reasons": ["warming up"]}')
@@ -465,8 +469,9 @@ def test_status_table_json_and_exit(service: Service, capsys: Any) -> None:
     assert main(["status", "--url", service.url]) == 0
     rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert rows["ready"] == "True"
-    assert rows["model.id"] == "tiny"
-    assert rows["series.s1.published"] == "3"
+    assert rows["model"] == "tiny"
+    assert rows["ring.free"] == "4"
+    assert rows["cam/s1"].startswith("open: expected 4, published 3, ")
     service.answers["/v2/health/ready"] = (503, b'{"ready": false, "reasons": ["no frames"]}')
     service.answers["/status"] = (503, b'{"detail": "frame process is gone"}')
     assert main(["status", "--url", service.url, "--json"]) == 1
