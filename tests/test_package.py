@@ -21,7 +21,9 @@ HEAVY = ("torch", "fastapi", "uvicorn", "pydantic", "starlette", "PIL", "tifffil
 def modules_after(statement: str) -> set[str]:
     """What a fresh interpreter has loaded after one statement."""
     script = f"{statement}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     return {name.partition(".")[0] for name in json.loads(found.stdout)}
 
 
@@ -62,7 +64,11 @@ def test_the_readme_examples_are_python() -> None:
 
 
 def test_every_link_in_the_docs_leads_somewhere() -> None:
-    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("benchmarks/**/*.md")]:
+    for page in [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *ROOT.glob("benchmarks/**/*.md"),
+    ]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 

@@ -154,7 +154,9 @@ def validate(state: TrainingState, plan: TrainingPlan, device: torch.device) -> 
     data = draw(fixed, 0, device)
     units = noise_units(data.noisy)
     noisy = (units.enter(data.noisy) - units.enter(data.clean)).square().mean(dim=(1, 2, 3))
-    denoised = frame_errors(state.average, data).square()
+    # One by one: the same bits in less than half the time and memory, as each frame fits a cache.
+    frames = map(SimulatedBatch, data.noisy[:, None], data.clean[:, None])
+    denoised = torch.cat([frame_errors(state.average, frame) for frame in frames]).square()
     gain_db = 10 * torch.log10(noisy / denoised)
     return {"gain_db": float(gain_db.mean()), "rmse_noise_units": float(denoised.sqrt().mean())}
 

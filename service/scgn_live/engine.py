@@ -54,13 +54,12 @@ class ScgnProcessor:
         import torch
 
         from scgn.checkpoint import load_network
-        from scgn.denoise import Denoiser, FrameError
+        from scgn.denoise import Denoiser
 
         if threads:
             torch.set_num_threads(threads)
         cuda = torch.cuda.is_available() if device == "auto" else device == "cuda"
         self._denoiser = Denoiser(load_network(network), torch.device("cuda" if cuda else "cpu"))
-        self._frame_error = FrameError
         self.model = self._denoiser.id
         self.engine = "cuda" if cuda else "cpu"
 

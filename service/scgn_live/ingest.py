@@ -88,8 +88,7 @@ class FrameIngest:
 
     def _frame(self, header: FrameHeader, message: zmq.Frame, received_s: float) -> None:
         run, before = self._ledger.run_of(header.source, header.series, header.frame)
-        for ended in before:
-            self._ring.post(Event("end", ended))
+        self._finish(before)
         self._announce(run)
         word = self._ledger.arrive(run, header.frame)
         if word != Arrival.ACCEPTED:
@@ -102,6 +101,11 @@ class FrameIngest:
         slot.store(header, run, message, received_s)
         self._ring.fill(slot)
 
+    def _finish(self, runs: list[Run]) -> None:
+        """Put the `end` of each run in line."""
+        for run in runs:
+            self._ring.post(Event("end", run))
+
     def _announce(self, run: Run) -> None:
         """Put the run's `start` in line, once, before its first frame."""
         if not run.announced:
@@ -110,7 +114,9 @@ class FrameIngest:
 
     def _event(self, message: Start | End | Heartbeat) -> None:
         if isinstance(message, Start):
-            if run := self._ledger.open(message):
+            run, before = self._ledger.open(message)
+            self._finish(before)
+            if run is not None:
                 self._announce(run)
         elif isinstance(message, End):
             if ended := self._ledger.announce(message.source, message.series, message.frames):

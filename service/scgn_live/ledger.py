@@ -75,21 +75,21 @@ class Ledger:
 
     # Arrivals: the ingest thread.
 
-    def open(self, start: Start) -> Run | None:
-        """A `start` came: the run it opens, or None when the series is open already.
+    def open(self, start: Start) -> tuple[Run | None, list[Run]]:
+        """A `start` came: the run it opens (None: it is open already), and runs to end before it.
 
         An open series goes on; only a frame 0 after this shows that the camera began anew.
         """
         with self._lock:
             run = self._runs.get((start.source, start.series))
             if run is None or run.ended:
-                return self._begin(start)
+                return self._begin(start), self._over_limit()
             run.touched_s = time.monotonic()
             if run.expected == 0:
                 run.start = start
             else:
                 run.restart = start
-            return None
+            return None, []
 
     def arrive(self, run: Run, index: int) -> str:
         """Account one arrived frame; an Arrival word. Accepted ones are in flight."""
@@ -148,7 +148,8 @@ class Ledger:
         """Runs without any message for `idle_s` seconds, now marked as ended."""
         with self._lock:
             limit = time.monotonic() - idle_s
-            late = [run for run in self._runs.values() if not run.ended and run.touched_s < limit]
+            quiet = [run for run in self._runs.values() if run.touched_s < limit]
+            late = [run for run in quiet if not run.ended and run.in_flight == 0]
             for run in late:
                 run.ended = True
             return late

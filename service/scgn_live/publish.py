@@ -65,7 +65,9 @@ class FramePublisher:
             zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
         )
         places = {"frames": self._settings.frames, "latest": self._settings.latest}
-        for socket, (name, endpoint) in zip((self._frames, self._latest), places.items()):
+        for socket, (name, endpoint) in zip(
+            (self._frames, self._latest), places.items(), strict=True
+        ):
             socket.setsockopt(zmq.MAXMSGSIZE, 4096)  # subscribers have only topics to say
             socket.bind(endpoint)
             self.endpoints[name] = socket.getsockopt_string(zmq.LAST_ENDPOINT)

@@ -64,6 +64,8 @@ class Child:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "scgn_live", f"_{self.role}", str(self._run_dir)]
             )
+            if self._stopping.is_set():  # asked while the process was being made
+                self._process.terminate()
             status = self._process.wait()
             if self._stopping.is_set():
                 break

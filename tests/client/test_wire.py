@@ -19,8 +19,10 @@ UINT64 = st.integers(0, 2**64 - 1)
 POSITIVE = st.floats(1e-6, 1e6)
 USER = st.none() | st.dictionaries(st.text(max_size=8), st.integers(-5, 5) | st.text(max_size=9))
 JUNK = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text() | st.binary(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=6),
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text()
+    | st.binary(),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.text(max_size=9), inner, max_size=6),
     max_leaves=12,
 )  # fmt: skip
 INGEST = st.one_of(

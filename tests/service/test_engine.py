@@ -1,4 +1,4 @@
-"""The engine: one state per frame, swapped between two frames, and one bad frame costs only itself."""
+"""The engine: one state per frame, swapped between two; a bad frame costs only itself."""
 
 from __future__ import annotations
 

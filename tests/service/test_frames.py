@@ -1,4 +1,4 @@
-"""Frames through the frame process over real sockets, with plain pyzmq and msgpack on both sides."""
+"""Frames through the frame process over real sockets, plain pyzmq and msgpack on both sides."""
 
 from __future__ import annotations
 

@@ -74,10 +74,10 @@ def test_end_with_fewer_frames_than_seen_changes_nothing() -> None:
 
 def test_second_start_goes_on_unless_the_camera_counts_from_zero() -> None:
     ledger = Ledger(4)
-    run = ledger.open(Start("cam", "s"))
+    run, _ = ledger.open(Start("cam", "s"))
     assert run is not None
     arrived(ledger, run, 0, 1)
-    assert ledger.open(Start("cam", "s", exposure_ms=2.0)) is None
+    assert ledger.open(Start("cam", "s", exposure_ms=2.0)) == (None, [])
     assert ledger.run_of("cam", "s", 2) == (run, [])
     ledger.open(Start("cam", "s", exposure_ms=2.0))
     again, ended = ledger.run_of("cam", "s", 0)
@@ -95,7 +95,7 @@ def test_start_after_the_end_opens_a_new_run() -> None:
     ledger.publish(run, 0)
     ledger.announce("cam", "s", 1)
     ledger.close(run)
-    again = ledger.open(Start("cam", "s"))
+    again, _ = ledger.open(Start("cam", "s"))
     assert again is not None
     assert again.expected == 0
 
@@ -109,10 +109,20 @@ def test_more_series_than_allowed_end_the_idlest() -> None:
     assert {run.start.series for run, _ in ledger.open_runs()} == {"a", "c"}
 
 
-def test_idle_runs_are_ended() -> None:
+def test_a_flood_of_starts_stays_within_the_limit() -> None:
+    ledger = Ledger(3)
+    ended = [run for n in range(50) for run in ledger.open(Start("cam", f"s{n}"))[1]]
+    assert len(ledger.open_runs()) == 3
+    assert len(ended) == 47
+
+
+def test_idle_runs_are_ended_once_nothing_of_them_is_in_flight() -> None:
     ledger = Ledger(4)
     run = new_run(ledger)
     assert ledger.idle(60) == []
+    ledger.arrive(run, 0)
+    assert ledger.idle(-1) == []
+    ledger.publish(run, 0)
     assert ledger.idle(-1) == [run]
     assert ledger.open_runs() == []
 

@@ -150,7 +150,9 @@ def test_stop_frees_whoever_waits() -> None:
 
 
 def test_slot_with_memory_of_its_own_copies_and_grows() -> None:
-    ring = Ring(2, "block", lambda _: None, allocate=lambda size: noise_frame(0, (1, size), "|u1")[0])
+    ring = Ring(
+        2, "block", lambda _: None, allocate=lambda size: noise_frame(0, (1, size), "|u1")[0]
+    )
     for shape in ((4, 4), (32, 8), (4, 4)):
         pixels = noise_frame(1, shape)
         slot = ring.claim()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import io
 import json
 import os
@@ -101,7 +103,9 @@ def test_a_posted_calibration_corrects_and_names_every_later_frame(
     assert uncorrected.mean() > 100
     assert Admin(service.http)._ask("DELETE", "/calibrations/active").status == 200
     assert denoise_one(service, "none", raw)[0]["calibration"] is None
-    assert [path.name for path in (tmp_path / "calibrations").glob("*.npz")] == [f"{posted['id']}.npz"]
+    assert [path.name for path in (tmp_path / "calibrations").glob("*.npz")] == [
+        f"{posted['id']}.npz"
+    ]
 
 
 def test_bad_uploads_are_4xx_that_name_the_field_and_change_nothing(
@@ -154,6 +158,18 @@ def post_part(service: RunningService, name: str, body: bytes) -> dict[str, Any]
         return found
 
 
+def chunked_upload(service: RunningService, size: int) -> http.client.HTTPResponse:
+    """POST a body whose length is not announced."""
+    host = service.http.removeprefix("http://")
+    with contextlib.closing(http.client.HTTPConnection(host, timeout=10)) as connection:
+        head = b'--x\r\nContent-Disposition: form-data; name="dark"; filename="a"\r\n\r\n'
+        body = (piece for piece in (head, b"0" * size, b"\r\n--x--\r\n"))
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        headers["Transfer-Encoding"] = "chunked"
+        connection.request("POST", "/calibrations", body, headers, encode_chunked=True)
+        return connection.getresponse()
+
+
 def test_too_large_an_upload_is_refused(tmp_path: Path) -> None:
     flags = ["--state-dir", str(tmp_path), "--engine", "pass-through", "--max-upload-mb", "0.01"]
     service = start_service(flags)
@@ -161,6 +177,7 @@ def test_too_large_an_upload_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ServiceError) as caught:
             Admin(service.http).post_calibration(dark=np.ones((100, 100)))
         assert caught.value.status == 413
+        assert chunked_upload(service, 100_000).status == 413, "no length said, too much sent"
         assert ready(service)
     finally:
         service.stop()

@@ -56,7 +56,9 @@ def test_bad_values_name_key_and_value(key: str, value: object, said: str) -> No
         load_settings([f"--{key.replace('_', '-')}", str(value)])
 
 
-@pytest.mark.parametrize("bad", ["tcp://0.0.0.0:1", "tcp://*:1", "tcp://eth0:1", "tcp://10.0.0.1:1"])
+@pytest.mark.parametrize(
+    "bad", ["tcp://0.0.0.0:1", "tcp://*:1", "tcp://eth0:1", "tcp://10.0.0.1:1"]
+)
 def test_beyond_loopback_needs_insecure(bad: str) -> None:
     for key in ("ingest", "frames", "latest"):
         with pytest.raises(SettingsError, match=f"{key} = .*insecure"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -171,7 +172,7 @@ def check_order(seen: dict[str, list[dict[str, Any]]]) -> None:
     for headers in seen.values():
         indices = [header["frame"] for header in headers]
         assert indices == sorted(set(indices))
-        for before, after in zip(headers, headers[1:], strict=False):
+        for before, after in itertools.pairwise(headers):
             gap = after["frame"] - before["frame"] - 1
             assert sum(after["lost"].values()) <= gap
 

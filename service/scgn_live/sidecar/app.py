@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from scgn_live.calibrations import CalibrationStore
@@ -39,7 +40,7 @@ def build_app(settings: Settings, control: str) -> FastAPI:
         description="Health, status and calibrations of a live denoising service.",
     )  # fmt: skip
     app.add_middleware(UploadLimit, limit_bytes=round(settings.max_upload_mb * 1e6))
-    app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(HTTPException, on_problem)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.include_router(calibration_router(control, store))
     _add_health(app, frames)

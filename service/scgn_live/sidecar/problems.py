@@ -6,31 +6,35 @@ from http import HTTPStatus
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 
-class Problem(Exception):
-    """An answer other than success; `field` names the part of the request at fault."""
+class Problem(HTTPException):
+    """An answer other than success; `field` names the part of the request at fault.
+
+    An HTTPException, because FastAPI turns every other error of a body's reading into a 400.
+    """
 
     def __init__(self, status: int, field: str | None, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
+        super().__init__(status, detail)
         self.field = field
-        self.detail = detail
 
 
 def problem_response(problem: Problem) -> JSONResponse:
     """The answer to send for a problem."""
     content = {
-        "type": "about:blank", "title": HTTPStatus(problem.status).phrase,
-        "status": problem.status, "detail": problem.detail, "field": problem.field,
+        "type": "about:blank", "title": HTTPStatus(problem.status_code).phrase,
+        "status": problem.status_code, "detail": problem.detail, "field": problem.field,
     }  # fmt: skip
-    return JSONResponse(content, problem.status, media_type="application/problem+json")
+    return JSONResponse(content, problem.status_code, media_type="application/problem+json")
 
 
 async def on_problem(_: Request, error: Exception) -> JSONResponse:
-    """Exception handler for Problem."""
-    assert isinstance(error, Problem)
+    """Exception handler for Problem, and for what the framework itself refuses."""
+    assert isinstance(error, HTTPException)
+    if not isinstance(error, Problem):
+        error = Problem(error.status_code, None, str(error.detail))
     return problem_response(error)
 
 
