@@ -27,7 +27,7 @@ from scgn_live.running import RunningService, start_service
 
 SOURCE = "demo-camera"
 PROBES = 5  # frames that show how fast this machine is
-LOAD = 0.6  # share of that speed the camera then runs at
+LOAD = 0.5  # share of that speed the camera then runs at
 RATE_MAX_FPS = 25.0
 UNCORRECTED = 0.2  # share of the frames that go through before the calibration is posted
 SCORED_MAX = 40
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="scgn-live demo", description=__doc__)
     top.add_argument("--frames", type=int, help="frames to send; default: about 20 s of them")
     top.add_argument("--size", type=int, default=256, help="side of a frame, px (default 256)")
-    top.add_argument("--dose", type=float, default=6.3, help="dose, e/px (default 6.3)")
+    top.add_argument("--dose", type=float, default=20.0, help="dose, e/px (default 20)")
     top.add_argument("--network", default="tiny-clean", help="shipped name or path of the network")
     top.add_argument("--seed", type=int, default=7, help="of the simulated scene and its noise")
     top.add_argument("--keep", action="store_true", help="leave the service running at the end")
