@@ -1,7 +1,8 @@
 """Cost of the protocol itself: encode and decode of headers, and validation of what is hostile.
 
-Times are microseconds per message, the best of several repeats, one thread, no sockets; the
-baseline in the same run is bare msgpack on the same map. Loopback relays are in bench_service.
+Times are microseconds per message, the best of several repeats, one thread; the
+baseline in the same run is bare msgpack on the same map. The relays pass 512x512 uint16 frames over
+loopback, in turn, one with the protocol's checks and headers and one without.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import harness
+from benchmarks.loopback import relay, run
 from scgn_client import wire
 from scgn_client.errors import WireError
 
 REPEATS = 7
+ROUNDS = 3
 
 
 def microseconds(action: Callable[[], Any], number: int) -> float:
@@ -92,6 +95,17 @@ def published(number: int) -> dict[str, float]:
     }
 
 
+def relays(frames: int) -> dict[str, Any]:
+    """Rate of a relay that speaks the protocol beside a bare one, median of ROUNDS."""
+    rates: dict[str, list[float]] = {"bare": [], "wire": []}
+    with relay("bare") as bare, relay("wire") as checked:
+        for _ in range(ROUNDS):
+            for kind, ends in (("bare", bare), ("wire", checked)):
+                rates[kind].append(run(*ends, frames, 0, 512)["rate_fps"])
+    middle = {kind: float(np.median(found)) for kind, found in rates.items()}
+    return {"rate_fps": middle, "share": round(middle["wire"] / middle["bare"], 3), "rounds": rates}
+
+
 def main() -> None:
     """Run all parts and print or save one result."""
     args = harness.arguments(__doc__).parse_args()
@@ -104,7 +118,12 @@ def main() -> None:
         }
         for name, header in hostile().items()
     }
-    rows = {"ingest": ingest(number), "published": published(number), "refused": refused}
+    rows: dict[str, Any] = {
+        "ingest": ingest(number),
+        "published": published(number),
+        "refused": refused,
+    }
+    rows["relay_512"] = relays(4000 // (10 if args.quick else 1))
     harness.save("bench_wire", rows, time.monotonic() - begun)
 
 

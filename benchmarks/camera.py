@@ -10,7 +10,7 @@ import numpy as np
 import zmq
 
 
-def main(endpoint: str, frames: int, rate_fps: float, side: int, bare: bool) -> None:
+def main(endpoint: str, frames: int, rate_fps: float, side: int) -> None:
     """Send `frames` uint16 frames; rate 0 means as fast as the socket takes them."""
     socket = zmq.Context().socket(zmq.PUSH)
     socket.setsockopt(zmq.SNDHWM, 4)
@@ -26,15 +26,10 @@ def main(endpoint: str, frames: int, rate_fps: float, side: int, bare: bool) -> 
         header = msgpack.packb(frame | {"frame": index, "t_acquired_ns": time.time_ns()})
         socket.send_multipart([header, pixels[index % 8]])
     end = name | {"type": "end", "frames": frames}
-    socket.send_multipart([msgpack.packb(end), b""] if bare else [msgpack.packb(end)])
+    socket.send_multipart([msgpack.packb(end)])
     socket.close(linger=10_000)
 
 
 if __name__ == "__main__":
-    main(
-        sys.argv[1],
-        int(sys.argv[2]),
-        float(sys.argv[3]),
-        int(sys.argv[4]),
-        sys.argv[5:] == ["bare"],
-    )
+    where, count, rate, side_px = sys.argv[1:]
+    main(where, int(count), float(rate), int(side_px))

@@ -81,6 +81,7 @@ def test_id_names_network_and_content(network_of) -> None:
     assert network_id("own", dict(reversed(state.items()))) == first
     assert network_id("other", state)[-8:] == first[-8:]
     assert network_id("own", network_of(seed=2).state_dict()) != first
+    assert network_id("own", {f"a.{key}": value for key, value in state.items()}) != first
 
 
 def test_id_changes_with_the_last_bit_of_one_weight(network_of) -> None:

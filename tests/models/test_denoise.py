@@ -156,6 +156,12 @@ def test_calibrations_take_turns(denoiser) -> None:
             np.testing.assert_allclose(denoiser(raw, calibration), expected, atol=1e-3)
 
 
+def test_tensors_of_the_last_calibration_are_kept(denoiser) -> None:
+    """Defects are looked up once, not for every frame."""
+    calibration = build_calibration(dark=np.ones((8, 8)))
+    assert denoiser.correction(calibration) is denoiser.correction(calibration)
+
+
 def test_nan_at_masked_pixels_is_filled(denoiser) -> None:
     raw = counts_frame().astype(np.float32)
     mask = np.zeros(raw.shape, bool)
