@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from scgn.checkpoint import load_network
+from scgn.checkpoint import CheckpointError, load_network
 from scgn.sizes import SIZES
-from scgn.train import TrainingPlan, train
+from scgn.train import TrainingError, TrainingPlan, train
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,6 +38,15 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
     args = parser().parse_args(argv)
+    try:
+        return run(args)
+    except (CheckpointError, TrainingError) as error:
+        print(f"scgn: {error}", file=sys.stderr)
+        return 2
+
+
+def run(args: argparse.Namespace) -> int:
+    """One verb with its parsed arguments."""
     if args.verb == "info":
         checkpoint = load_network(args.network)
         print(json.dumps({"id": checkpoint.id} | asdict(checkpoint.provenance), indent=2))

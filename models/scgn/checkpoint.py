@@ -8,7 +8,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -54,13 +54,13 @@ class Checkpoint:
     id: str
 
 
-def network_id(name: str, state: dict[str, Tensor]) -> str:
-    """`scgn-NAME-` and eight hex digits of the SHA-256 over names and values."""
-    digest = hashlib.sha256()
+def network_id(provenance: Provenance, state: dict[str, Tensor]) -> str:
+    """`scgn-NAME-` and eight hex digits of the SHA-256 over all that decides the output."""
+    digest = hashlib.sha256(f"{provenance.residual} {provenance.input_units}".encode())
     for key in sorted(state):
         digest.update(key.encode())
         digest.update(state[key].detach().cpu().contiguous().numpy().tobytes())
-    return f"scgn-{name}-{digest.hexdigest()[:8]}"
+    return f"scgn-{provenance.name}-{digest.hexdigest()[:8]}"
 
 
 def describe(network: SCGN, name: str, training: dict[str, Any] | None = None) -> Provenance:
@@ -71,7 +71,7 @@ def describe(network: SCGN, name: str, training: dict[str, Any] | None = None) -
 
 def checkpoint_of(network: SCGN, provenance: Provenance) -> Checkpoint:
     """A checkpoint held in memory, in eval mode."""
-    return Checkpoint(network.eval(), provenance, network_id(provenance.name, network.state_dict()))
+    return Checkpoint(network.eval(), provenance, network_id(provenance, network.state_dict()))
 
 
 def replace_file(path: Path, write: Any) -> None:
@@ -79,6 +79,7 @@ def replace_file(path: Path, write: Any) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(beside)
+        beside.chmod(0o644)  # safetensors writes 0600, which a service's user may not read
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
@@ -107,11 +108,26 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 def _assemble(path: str | Path, header: str, state: dict[str, Tensor]) -> Checkpoint:
     try:
         provenance = Provenance(**json.loads(header))
+        _check_claims(provenance, state)
         network = SCGN(Size(provenance.channels, provenance.blocks), provenance.residual)
         network.load_state_dict(state)
     except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: header and weights do not fit: {error}") from error
     return checkpoint_of(network, provenance)
+
+
+def _check_claims(provenance: Provenance, state: dict[str, Tensor]) -> None:
+    """A header must not make us build what the tensors do not fill."""
+    if provenance.target not in get_args(Target):
+        raise ValueError(f"target: expected one of {get_args(Target)}, got {provenance.target!r}")
+    if provenance.input_units not in get_args(InputUnits):
+        raise ValueError(f"input_units: expected noise or counts, got {provenance.input_units!r}")
+    depth = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
+    head = state.get("head.weight")
+    width = 0 if head is None else head.shape[0]
+    if (provenance.channels, provenance.blocks) != (width, depth):
+        claimed = f"{provenance.channels} channels and {provenance.blocks} blocks"
+        raise ValueError(f"header says {claimed}, tensors have {width} and {depth}")
 
 
 def shipped_names() -> list[str]:

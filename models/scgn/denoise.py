@@ -86,7 +86,7 @@ class Denoiser:
         Raises FrameError: `too_small` below SIDE_MIN pixels a side, `calibration_shape` when the
         calibration is for another, `non_finite` when the frame or the result holds NaN or infinity.
         """
-        if min(raw.shape) < SIDE_MIN:
+        if raw.ndim != 2 or min(raw.shape) < SIDE_MIN:
             raise FrameError(
                 "too_small", f"expected at least {SIDE_MIN} px a side, got {raw.shape}"
             )

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -53,6 +54,10 @@ class TrainingPlan:
     recipe: Recipe = field(default_factory=Recipe)
 
 
+class TrainingError(ValueError):
+    """A run cannot begin or go on as asked."""
+
+
 @dataclass
 class TrainingState:
     """What a run carries from step to step."""
@@ -61,6 +66,8 @@ class TrainingState:
     average: SCGN
     optimiser: torch.optim.AdamW
     step: int = 0
+    minutes: float = 0.0  # of every sitting
+    origin: dict[str, Any] | None = None  # of `start_from`
 
 
 def begin(plan: TrainingPlan, device: torch.device) -> TrainingState:
@@ -68,13 +75,28 @@ def begin(plan: TrainingPlan, device: torch.device) -> TrainingState:
     torch.manual_seed(plan.seed)
     network = SCGN(size_named(plan.size), residual="image")
     start_flat(network)
-    if plan.start_from is not None:
-        network.load_state_dict(load_network(plan.start_from).network.state_dict())
+    origin = None if plan.start_from is None else take_over(network, plan.start_from)
     average = SCGN(size_named(plan.size), residual="image")
     average.load_state_dict(network.state_dict())
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(network.parameters(), lr=plan.peak_rate, weight_decay=1e-4)
-    return TrainingState(network, average.to(device).eval(), optimiser)
+    return TrainingState(network, average.to(device).eval(), optimiser, origin=origin)
+
+
+def take_over(network: SCGN, start_from: str) -> dict[str, Any]:
+    """Give `network` the weights of a trained one; returns that one's id and own training.
+
+    Raises TrainingError unless it has the same size, residual and noise units.
+    """
+    given = load_network(start_from)
+    if (given.network.size, given.network.residual) != (network.size, network.residual):
+        expected = f"{network.size}, residual {network.residual}"
+        got = f"{given.network.size}, residual {given.network.residual}"
+        raise TrainingError(f"{start_from}: expected {expected}, got {got}")
+    if given.provenance.input_units != "noise":
+        raise TrainingError(f"{start_from}: expected noise units, got counts")
+    network.load_state_dict(given.network.state_dict())
+    return {"id": given.id, "training": given.provenance.training}
 
 
 @torch.no_grad()
@@ -161,20 +183,27 @@ def validate(state: TrainingState, plan: TrainingPlan, device: torch.device) -> 
     return {"gain_db": float(gain_db.mean()), "rmse_noise_units": float(denoised.sqrt().mean())}
 
 
-def save_state(path: Path, state: TrainingState) -> None:
-    """Everything that `resume` needs, as safetensors."""
+def save_state(path: Path, state: TrainingState, plan: TrainingPlan) -> None:
+    """Everything that `resume` needs, as safetensors; the plan stands in the header."""
     tensors: dict[str, Tensor] = {}
     for prefix, module in (("network", state.network), ("average", state.average)):
         tensors |= {f"{prefix}/{k}": v.contiguous() for k, v in module.state_dict().items()}
     for index, moments in state.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{index}/{k}": v.contiguous() for k, v in moments.items()}
-    header = {"step": str(state.step)}
+    known = {"step": state.step, "minutes": state.minutes, "origin": state.origin}
+    header = {"run": json.dumps(known | {"plan": asdict(plan)})}
     replace_file(path, lambda beside: save_file(tensors, beside, metadata=header))
-    replace_file(path.with_suffix(".json"), lambda beside: beside.write_text(json.dumps(header)))
 
 
-def resume(path: Path, state: TrainingState, device: torch.device) -> None:
-    """Bring `state` to where `save_state` left it."""
+def resume(path: Path, state: TrainingState, plan: TrainingPlan, device: torch.device) -> None:
+    """Bring `state` to where `save_state` left it; TrainingError when that was another plan."""
+    with safe_open(path, framework="pt") as file:
+        known = json.loads(file.metadata()["run"])
+    asked = json.loads(json.dumps(asdict(plan)))
+    if changed := sorted(key for key in asked if known["plan"].get(key) != asked[key]):
+        was = {key: known["plan"].get(key) for key in changed}
+        raise TrainingError(f"{path.parent} holds a run with {was}: use another folder")
+    state.step, state.minutes, state.origin = known["step"], known["minutes"], known["origin"]
     tensors = load_file(path, device=str(device))
     for prefix, module in (("network", state.network), ("average", state.average)):
         module.load_state_dict(_below(tensors, prefix))
@@ -184,8 +213,6 @@ def resume(path: Path, state: TrainingState, device: torch.device) -> None:
         moments.setdefault(int(index), {})[key] = value
     groups = state.optimiser.state_dict()["param_groups"]
     state.optimiser.load_state_dict({"state": moments, "param_groups": groups})
-    # Every parameter counts the same steps, so the optimiser itself knows where it stood.
-    state.step = int(moments[0]["step"])
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -201,21 +228,13 @@ def commit() -> str:
         return "unknown"
 
 
-def _origin(network: str | None) -> dict[str, Any] | None:
-    """Id and own training of the network that a run began with."""
-    if network is None:
-        return None
-    checkpoint = load_network(network)
-    return {"id": checkpoint.id, "training": checkpoint.provenance.training}
-
-
-def export(path: Path, state: TrainingState, plan: TrainingPlan, minutes: float) -> None:
+def export(path: Path, state: TrainingState, plan: TrainingPlan) -> None:
     """The averaged weights as a checkpoint that says how they were made."""
     known = asdict(plan) | {"start_from": plan.start_from and Path(plan.start_from).name}
     training: dict[str, Any] = {
-        "plan": known, "steps_done": state.step, "minutes": round(minutes, 1),
+        "plan": known, "steps_done": state.step, "minutes": round(state.minutes, 1),
         "device": str(next(state.network.parameters()).device), "torch": torch.__version__,
-        "commit": commit(), "data": "scgn.simulate", "started_from": _origin(plan.start_from),
+        "commit": commit(), "data": "scgn.simulate", "started_from": state.origin,
     }  # fmt: skip
     average = state.average.cpu()
     save_checkpoint(path, average, describe(average, f"{plan.size}-clean", training))
@@ -249,13 +268,14 @@ def train(plan: TrainingPlan, folder: Path, device: torch.device, every_s: float
     folder.mkdir(parents=True, exist_ok=True)
     state, kept = begin(plan, device), folder / "state.safetensors"
     if kept.exists():
-        resume(kept, state, device)
-    weights, started = folder / "weights.safetensors", time.monotonic()
+        resume(kept, state, plan, device)
+    weights, before = folder / "weights.safetensors", time.monotonic() - 60 * state.minutes
     for _ in checkpoints(state, plan, every_s):
-        minutes = (time.monotonic() - started) / 60
-        save_state(kept, state)
-        export(weights, state, plan, minutes)
-        row = {"step": state.step, "minutes": round(minutes, 2), **validate(state, plan, device)}
+        state.minutes = (time.monotonic() - before) / 60
+        save_state(kept, state, plan)
+        export(weights, state, plan)
+        found = validate(state, plan, device)
+        row = {"step": state.step, "minutes": round(state.minutes, 2), **found}
         with (folder / "log.jsonl").open("a") as log:
             log.write(json.dumps(row) + "\n")
     return weights

@@ -29,6 +29,9 @@ class Processor(Protocol):
     engine: str
     corrects: bool
 
+    def prepare(self, calibration: Calibration) -> None:
+        """Do what a calibration's first frame would wait for; called aside, before the swap."""
+
     def __call__(self, raw: Array, calibration: Calibration | None) -> Array:
         """(rows, columns) of any wire dtype -> (rows, columns); FrameError for this frame."""
 
@@ -39,6 +42,9 @@ class PassThrough:
     model = "pass-through"
     engine = "cpu"
     corrects = False
+
+    def prepare(self, calibration: Calibration) -> None:
+        """Nothing: frames are not corrected."""
 
     def __call__(self, raw: Array, calibration: Calibration | None) -> Array:  # noqa: ARG002
         return raw
@@ -62,6 +68,9 @@ class ScgnProcessor:
         self._denoiser = Denoiser(load_network(network), torch.device("cuda" if cuda else "cpu"))
         self.model = self._denoiser.id
         self.engine = "cuda" if cuda else "cpu"
+
+    def prepare(self, calibration: Calibration) -> None:
+        self._denoiser.correction(calibration)
 
     def __call__(self, raw: Array, calibration: Calibration | None) -> Array:
         return self._denoiser(raw, calibration)
@@ -101,6 +110,8 @@ class Engine:
 
     def use_calibration(self, calibration: Calibration | None) -> None:
         """Every frame taken from now on is corrected with this; frames under way are not."""
+        if calibration is not None:
+            self._state.processor.prepare(calibration)
         self._state = replace(self._state, calibration=calibration)
 
     def turn(self) -> None:

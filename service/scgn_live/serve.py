@@ -27,6 +27,9 @@ EXIT_CONFIG = 78  # sysexits: the settings cannot work here; restarting would no
 BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 STEADY_S = 30.0  # a process that lived so long starts over with the shortest wait
 ROLES = ("frames", "http")
+# Threads of the network that wait for each other must sleep: spinning takes the core that another
+# stage or process needs (with one core busy, the same work took nine times as long).
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
 _PR_SET_PDEATHSIG = 1
 
 
@@ -62,7 +65,8 @@ class Child:
         while not self._stopping.is_set():
             began_s = time.monotonic()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "scgn_live", f"_{self.role}", str(self._run_dir)]
+                [sys.executable, "-m", "scgn_live", f"_{self.role}", str(self._run_dir)],
+                env=PASSIVE | os.environ,
             )
             if self._stopping.is_set():  # asked while the process was being made
                 self._process.terminate()

@@ -44,6 +44,9 @@ def saved(tmp_path, network_of) -> tuple[Path, Checkpoint]:
 # ---- round trip ----
 
 
+OWN = Provenance("own", 16, 2, "image")
+
+
 def test_round_trip_is_exact(saved) -> None:
     path, kept = saved
     loaded = load_checkpoint(path)
@@ -75,22 +78,25 @@ def test_channels_last_weights_are_the_same_network(tmp_path, saved) -> None:
 
 def test_id_names_network_and_content(network_of) -> None:
     state = network_of(seed=1).state_dict()
-    first = network_id("own", state)
+    first = network_id(OWN, state)
     assert re.fullmatch(r"scgn-own-[0-9a-f]{8}", first)
-    assert network_id("own", network_of(seed=1).state_dict()) == first
-    assert network_id("own", dict(reversed(state.items()))) == first
-    assert network_id("other", state)[-8:] == first[-8:]
-    assert network_id("own", network_of(seed=2).state_dict()) != first
-    assert network_id("own", {f"a.{key}": value for key, value in state.items()}) != first
+    assert network_id(OWN, network_of(seed=1).state_dict()) == first
+    assert network_id(OWN, dict(reversed(state.items()))) == first
+    assert network_id(replace(OWN, name="other"), state)[-8:] == first[-8:]
+    assert network_id(OWN, network_of(seed=2).state_dict()) != first
+    # The same weights with another residual or other units are another network.
+    assert network_id(replace(OWN, residual="feature"), state) != first
+    assert network_id(replace(OWN, input_units="counts"), state) != first
+    assert network_id(OWN, {f"a.{key}": value for key, value in state.items()}) != first
 
 
 def test_id_changes_with_the_last_bit_of_one_weight(network_of) -> None:
     network = network_of(seed=1)
-    before = network_id("own", network.state_dict())
+    before = network_id(OWN, network.state_dict())
     bias = network.tail.bias
     with torch.no_grad():
         bias.copy_(torch.nextafter(bias, bias + 1))
-    assert network_id("own", network.state_dict()) != before
+    assert network_id(OWN, network.state_dict()) != before
 
 
 # ---- files that are not ours ----

@@ -19,6 +19,7 @@ from scgn.simulate import Recipe, SimulatedBatch
 from scgn.sizes import SIZES
 from scgn.train import (
     VALIDATION_SEED,
+    TrainingError,
     TrainingPlan,
     TrainingState,
     begin,
@@ -112,9 +113,9 @@ def test_stopping_and_resuming_gives_the_same_bits(tmp_path, uninterrupted, stop
     for stop in (*stops, SHORT.steps):
         state = begin(SHORT, CPU)
         if kept.exists():
-            resume(kept, state, CPU)
+            resume(kept, state, SHORT, CPU)
         run(state, SHORT, stop)
-        save_state(kept, state)
+        save_state(kept, state, SHORT)
     assert state.step == SHORT.steps
     assert_same_weights(state.network, uninterrupted.network)
     assert_same_weights(state.average, uninterrupted.average)
@@ -218,9 +219,31 @@ def test_exported_weights_carry_the_plan(finished) -> None:
 
 def test_exported_weights_are_the_average_of_the_kept_state(finished) -> None:
     state = begin(LEARNS, CPU)
-    resume(finished.weights.with_name("state.safetensors"), state, CPU)
+    resume(finished.weights.with_name("state.safetensors"), state, LEARNS, CPU)
     assert state.step == 40
     assert_same_weights(load_network(str(finished.weights)).network, state.average)
+
+
+def test_another_plan_is_not_continued(finished) -> None:
+    plan = replace(LEARNS, seed=5, peak_rate=1.0)
+    with pytest.raises(TrainingError, match=r"holds a run with .*'peak_rate': .*'seed': 0"):
+        train(plan, finished.weights.parent, CPU)
+
+
+def test_start_from_another_size_is_refused(tmp_path, finished) -> None:
+    plan = replace(SHORT, size="compact", start_from=str(finished.weights))
+    with pytest.raises(TrainingError, match=r"expected Size\(channels=24.*got Size\(channels=16"):
+        begin(plan, CPU)
+
+
+def test_minutes_of_every_sitting_count(tmp_path) -> None:
+    state = begin(SHORT, CPU)
+    run(state, SHORT, 1)
+    state.minutes = 41.5
+    save_state(tmp_path / "state.safetensors", state, SHORT)
+    again = begin(SHORT, CPU)
+    resume(tmp_path / "state.safetensors", again, SHORT, CPU)
+    assert (again.step, again.minutes) == (1, 41.5)
 
 
 def test_run_can_start_from_given_weights_and_says_so(tmp_path, finished) -> None:
@@ -231,7 +254,7 @@ def test_run_can_start_from_given_weights_and_says_so(tmp_path, finished) -> Non
     assert_same_weights(state.average, origin.network)
     run(state, plan, 2)
     assert not torch.equal(state.network.tail.weight, origin.network.tail.weight)
-    export(tmp_path / "later.safetensors", state, plan, minutes=0)
+    export(tmp_path / "later.safetensors", state, plan)
     training = load_network(str(tmp_path / "later.safetensors")).provenance.training
     assert training["started_from"]["id"] == origin.id
     assert training["started_from"]["training"] == origin.provenance.training

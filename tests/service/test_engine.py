@@ -20,6 +20,9 @@ class Subtracts:
 
     model, engine, corrects = "subtracts", "cpu", True
 
+    def prepare(self, calibration: Calibration) -> None:
+        pass
+
     def __call__(self, raw: Any, calibration: Calibration | None) -> Any:
         dark = 0 if calibration is None or calibration.dark is None else calibration.dark
         return (raw - dark).astype(np.float32)
