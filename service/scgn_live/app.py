@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Self
 
 from scgn_live.calibrations import CalibrationStore
@@ -176,8 +175,3 @@ def run(settings: Settings, control: str) -> int:
         app.ended.wait()
         LOG.info("stopping", extra={"died": app.failed_stage()})
     return EXIT_STAGE_DIED if app.failed_stage() else 0
-
-
-def control_endpoint(run_dir: Path) -> str:
-    """Address of the control socket of a service that runs in `run_dir`."""
-    return f"ipc://{run_dir / 'control'}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -25,6 +26,11 @@ class ControlError(Exception):
 
 class ControlTimeout(ControlError):
     """The frame process did not answer in time."""
+
+
+def control_endpoint(run_dir: Path) -> str:
+    """Address of the control socket of a service that runs in `run_dir`."""
+    return f"ipc://{run_dir / 'control'}"
 
 
 class ControlServer:

@@ -27,7 +27,7 @@ from scgn_live.running import RunningService, start_service
 
 SOURCE = "demo-camera"
 PROBES = 5  # frames that show how fast this machine is
-LOAD = 0.5  # share of that speed the camera then runs at
+LOAD = 0.6  # share of that speed the camera then runs at
 RATE_MAX_FPS = 25.0
 UNCORRECTED = 0.2  # share of the frames that go through before the calibration is posted
 SCORED_MAX = 40

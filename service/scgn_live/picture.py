@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 CAPTION_PX = 26
 GAP_PX = 6
+CROP_PX = 160  # of a larger frame its middle is shown: atoms want to be seen, not guessed
 SIDE_PX = 320  # panels are enlarged by whole factors up to about this
 
 
@@ -31,10 +32,17 @@ def grey(frame: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(np.clip(scaled, 0, 255).astype(np.uint8))
 
 
+def middle(frame: NDArray[Any]) -> NDArray[Any]:
+    """The middle of a frame, at most CROP_PX a side."""
+    top, left = (max(0, (side - CROP_PX) // 2) for side in frame.shape)
+    return frame[top : top + CROP_PX, left : left + CROP_PX]
+
+
 def before_and_after(path: Path, panels: list[Panel]) -> None:
-    """Write the panels from left to right; makes the folder. Enlarged without smoothing."""
-    factor = max(1, round(SIDE_PX / max(panels[0].frame.shape)))
-    tiles = [np.kron(grey(p.frame), np.ones((factor, factor), np.uint8)) for p in panels]
+    """Write the middles of the panels from left to right; makes the folder, smooths nothing."""
+    frames = [middle(panel.frame) for panel in panels]
+    factor = max(1, round(SIDE_PX / max(frames[0].shape)))
+    tiles = [np.kron(grey(frame), np.ones((factor, factor), np.uint8)) for frame in frames]
     height = max(tile.shape[0] for tile in tiles) + CAPTION_PX
     width = sum(tile.shape[1] for tile in tiles) + GAP_PX * (len(tiles) - 1)
     sheet = Image.new("L", (width, height), 255)

@@ -13,14 +13,11 @@ import threading
 import time
 from pathlib import Path
 
-import uvicorn
 import zmq
 
-from scgn_live.app import control_endpoint
-from scgn_live.app import run as run_frames
+from scgn_live.control import control_endpoint
 from scgn_live.logs import set_up
 from scgn_live.settings import Settings, load_settings
-from scgn_live.sidecar.app import build_app
 
 LOG = logging.getLogger(__name__)
 EXIT_CONFIG = 78  # sysexits: the settings cannot work here; restarting would not help
@@ -110,16 +107,30 @@ def run_role(role: str, run_dir: Path) -> int:
     die_with_parent()
     settings = Settings.model_validate_json(_settings_file(run_dir).read_text())
     set_up(settings.log_level, role)
-    control = control_endpoint(run_dir)
+    run = run_frames if role == "frames" else run_http
     try:
-        return run_frames(settings, control) if role == "frames" else run_http(settings, control)
+        return run(settings, control_endpoint(run_dir))
     except (zmq.ZMQError, OSError, ValueError) as error:
         LOG.error("cannot start", extra={"role": role, "error": str(error)})
         return EXIT_CONFIG
 
 
+# Each process loads only its own half: a restart should not wait for the other's packages.
+
+
+def run_frames(settings: Settings, control: str) -> int:
+    """The frame process until SIGTERM or the death of a stage; returns the exit status."""
+    from scgn_live.app import run
+
+    return run(settings, control)
+
+
 def run_http(settings: Settings, control: str) -> int:
     """The sidecar until SIGTERM; returns the exit status."""
+    import uvicorn
+
+    from scgn_live.sidecar.app import build_app
+
     host, port = settings.http_address
     config = uvicorn.Config(
         build_app(settings, control), host, port, log_config=None, access_log=False,
