@@ -27,7 +27,7 @@ def main(endpoint: str, frames: int, rate_fps: float, side: int) -> None:
         socket.send_multipart([header, pixels[index % 8]])
     end = name | {"type": "end", "frames": frames}
     socket.send_multipart([msgpack.packb(end)])
-    socket.close(linger=10_000)
+    socket.close(linger=-1)  # all of it, however slow the service
 
 
 if __name__ == "__main__":

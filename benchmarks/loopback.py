@@ -44,6 +44,8 @@ def run(
 ) -> dict[str, Any]:  # fmt: skip
     """Send `count` frames through and receive them; rate (frames/s) and latencies (ms).
 
+    watch: called with the index of each frame received.
+
     latency_ms: camera's clock reading to receipt; inside_ms: what the service says of itself.
     """
     sink = zmq.Context.instance().socket(zmq.SUB)
@@ -71,7 +73,7 @@ def run(
         latencies_ms.append((time.time_ns() - header["t_acquired_ns"]) / 1e6)
         inside_ms.append(header.get("latency_ms", 0.0))
         indices.append(header["frame"])
-        watch(len(indices))
+        watch(header["frame"])
     camera.wait()
     sink.close(0)
     return {

@@ -16,6 +16,9 @@ from scgn_client.messages import Array, End, Heartbeat, Ingest, Start
 from scgn_client.sockets import open_socket, wait_ready
 
 INGEST = "tcp://127.0.0.1:5555"
+# The kernel holds megabytes beyond our queue: a slow service takes them long after the last send.
+# Towards a service that is gone nothing is held (IMMEDIATE), so this keeps no process alive.
+HAND_OVER_S = 60
 
 
 class FrameSender:
@@ -124,9 +127,9 @@ class FrameSender:
             self._ended = True
 
     def close(self) -> None:
-        """Hand over what is queued (for at most `timeout_s`) and disconnect."""
+        """Disconnect; what a slow service has not taken yet goes on for at most HAND_OVER_S."""
         if self._socket is not None:
-            self._socket.close(linger=round(1000 * self.timeout_s))
+            self._socket.close(linger=1000 * HAND_OVER_S)
             self._socket = None
 
     def _send_message(self, message: Ingest) -> None:
