@@ -71,6 +71,7 @@ def test_health_status_metrics_and_docs(service: RunningService) -> None:
     assert admin.live()
     assert admin.ready().ready
     denoise_one(service, "s", noise_frame(1, SHAPE))
+    wait_for(lambda: admin.status()["frames_measured"] == 1, "the frame being measured")
     status = admin.status()
     assert status["model"].startswith("scgn-tiny-clean-")
     assert status["series"][0]["published"] == 1
