@@ -11,6 +11,7 @@ import sys
 import time
 import timeit
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def main() -> None:
     refused = {
         name: {
             "reason": rejected(header),
-            "us": microseconds(lambda header=header: rejected(header), max(1, number // 10)),
+            "us": microseconds(partial(rejected, header), max(1, number // 10)),
         }
         for name, header in hostile().items()
     }

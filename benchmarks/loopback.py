@@ -48,7 +48,7 @@ def run(
 
     latency_ms: camera's clock reading to receipt; inside_ms: what the service says of itself.
     """
-    sink = zmq.Context.instance().socket(zmq.SUB)
+    sink: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
     sink.setsockopt(zmq.RCVHWM, 64)
     sink.setsockopt(zmq.SUBSCRIBE, b"bench")
     sink.connect(frames)

@@ -73,6 +73,13 @@ def test_every_link_in_the_docs_leads_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_the_readme_table_is_the_result_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.report import table
+
+    assert table() in (ROOT / "README.md").read_text(), "run python -m benchmarks.report"
+
+
 def test_docs_list_every_reason_and_setting() -> None:
     from scgn_client.wire import REASONS
 

@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--seed", type=int, default=7, help="of the simulated scene and its noise")
     top.add_argument("--keep", action="store_true", help="leave the service running at the end")
     top.add_argument("--picture", type=Path, default=Path("runs/demo.png"), help="where to save it")
+    top.add_argument("--result", type=Path, help="also write the JSON, with its command, here")
     return top
 
 
@@ -66,6 +67,9 @@ def demo_command(flags: list[str]) -> int:
         result = run_demo(args, service)
         if args.keep:
             say(f"the service goes on: {service.http}/docs, stop it with: kill {service.pid}")
+    if args.result:
+        named = {"command": " ".join(["python3 dev.py demo", *flags]), **result}
+        args.result.write_text(json.dumps(named, indent=2) + "\n")
     print(json.dumps(result), flush=True)
     lost = result["frames"] - result["published"]
     return 0 if lost == 0 and result["psnr_denoised_db"] > result["psnr_noisy_db"] else 1

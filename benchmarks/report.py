@@ -1,0 +1,80 @@
+"""The README's table of measured numbers, from the files in results/.
+
+`python -m benchmarks.report` prints it; a test compares it with the README, so that no number there lacks its file.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def result(name: str) -> dict[str, Any]:
+    """One result file."""
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return found
+
+
+def rows() -> list[tuple[str, str, str]]:
+    """(what, figure, command) of each line."""
+    service, wire, demo = result("bench_service"), result("bench_wire"), result("demo")
+    through, memory, tiny = (service[key] for key in ("pass_through_512", "memory_512", "tiny_256"))
+    added, inside = through["added_latency_ms"], through["inside_service_ms"]
+    resident = memory["resident_mb_by_tenth"]
+    return [
+        (
+            "pass-through, 512x512 uint16 over loopback: rate, share of a bare two-hop relay",
+            f"{through['rate_fps']['service']:.0f} frames/s, {through['share_of_relay']:.2f}",
+            service["command"],
+        ),
+        (
+            f"same at {through['half_rate_fps']:.0f} frames/s: latency added to the relay's, "
+            "p50 / p99 (inside the service)",
+            f"{added['p50']:.1f} / {added['p99']:.1f} ms "
+            f"({inside['p50']:.1f} / {inside['p99']:.1f} ms)",
+            service["command"],
+        ),
+        (
+            f"resident memory over {memory['sent']:,} frames, first and last tenth",
+            f"{resident[0]:.0f} and {resident[-1]:.0f} MB",
+            service["command"],
+        ),
+        (
+            "SCGN `tiny-clean`, 256x256, CPU: rate through the whole service; engine p50",
+            f"{tiny['rate_fps']:.1f} frames/s; {tiny['engine_ms']['p50']:.0f} ms",
+            service["command"],
+        ),
+        (
+            "check and decode one camera header (bare msgpack)",
+            f"{wire['ingest']['decode_us']:.0f} µs "
+            f"({wire['ingest']['bare_msgpack_decode_us']:.1f} µs)",
+            wire["command"],
+        ),
+        (
+            f"demo, {demo['frames']} frames: PSNR noisy / best Gaussian / denoised",
+            f"{demo['psnr_noisy_db']:.1f} / {demo['psnr_gaussian_db']:.1f} / "
+            f"{demo['psnr_denoised_db']:.1f} dB",
+            demo["command"],
+        ),
+    ]
+
+
+def table() -> str:
+    """Markdown."""
+    machine = result("bench_service")["machine"]
+    where = f"{machine['cores']} cores of {machine['cpu']}, Python {machine['python']}"
+    lines = [
+        f"On {where}, torch {machine['torch']}:",
+        "",
+        "| what | measured | command |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {what} | {figure} | `{command}` |" for what, figure, command in rows()]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())
