@@ -1,6 +1,7 @@
 """The README's table of measured numbers, from the files in results/.
 
-`python -m benchmarks.report` prints it; a test compares it with the README, so that no number there lacks its file.
+`python -m benchmarks.report` prints it; a test compares it with the README, so that no number there
+lacks its file.
 """
 
 from __future__ import annotations
