@@ -28,6 +28,7 @@ from scgn_client.messages import (
 
 VERSION = 1
 HEADER_BYTES_MAX = 16 * 1024
+SAID_WHEN_NIL = ("calibration", "series")
 USER_BYTES_MAX = 4 * 1024
 UINT64_MAX = 2**64 - 1
 DTYPES = ("|u1", "<u2", ">u2", "<i2", "<u4", "<i4", "<f4")
@@ -48,8 +49,8 @@ _LENGTH = struct.Struct("<I")
 
 
 def pack(header: Mapping[str, Any]) -> bytes:
-    """A header as msgpack; keys whose value is None are left out, except `calibration`."""
-    kept = {k: v for k, v in header.items() if v is not None or k == "calibration"}
+    """A header as msgpack; keys whose value is None are left out, but for SAID_WHEN_NIL."""
+    kept = {k: v for k, v in header.items() if v is not None or k in SAID_WHEN_NIL}
     packed: bytes = msgpack.packb({"v": VERSION, **kept})
     return packed
 
@@ -143,6 +144,8 @@ def decode_ingest(header: Buffer) -> Ingest:
 
 def _frame_header(content: dict[str, Any], source: str, series: str) -> FrameHeader:
     frame = _uint(content, "frame", "frame")
+    if frame == UINT64_MAX:
+        _reject("frame", "expected frame below 2^64 - 1, so that the count of frames is a uint64")
     shape = _shape(content.get("shape"))
     dtype = content.get("dtype")
     if type(dtype) is not str or dtype not in DTYPES:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ Array = NDArray[Any]
 Floats = NDArray[np.float32]
 GainConvention = Literal["multiply", "divide"]
 FORMAT = "scgn-calibration-1"
+MASKED_MAX = 0.5  # more is a mask the wrong way round
 PARTS = ("dark", "gain", "mask")
 
 
@@ -69,8 +71,9 @@ def build_calibration(
     bad = np.zeros(shape, bool) if mask is None else _mask(mask)
     factor = None if gain is None else _gain_factor(gain, gain_convention, bad)
     level = None if dark is None else _finite("dark", dark, bad)
-    if bad.all():
-        raise CalibrationError("mask", "expected some usable pixels, got every pixel masked")
+    if bad.mean() > MASKED_MAX:
+        text = f"expected at most {MASKED_MAX:.0%} masked (1 is defective), got {bad.mean():.1%}"
+        raise CalibrationError("mask", text)
     return Calibration(shape, level, factor, bad, _content_id(level, factor, bad))
 
 
@@ -138,28 +141,43 @@ def neighbours_of_defects(mask: NDArray[np.bool_], reach: int = 3) -> tuple[Arra
     weighted; where there is none, the nearest good pixel alone.
     """
     bad = np.flatnonzero(mask)
-    side = 2 * reach + 1
-    index = np.zeros((len(bad), side * side), np.int64)  # weight 0 repeats a good pixel: 0 * NaN
-    weight = np.zeros((len(bad), side * side), np.float32)
-    for row, flat in enumerate(bad):
-        pixel = divmod(int(flat), mask.shape[1])
-        chosen = _good_around(mask, pixel, reach)
-        index[row] = chosen[0]
-        index[row, : len(chosen)] = chosen
-        weight[row, : len(chosen)] = 1 / len(chosen)
+    index = np.zeros((len(bad), (2 * reach + 1) ** 2), np.int64)
+    weight = np.zeros(index.shape, np.float32)
+    todo = np.arange(len(bad))
+    for radius in range(1, reach + 1):
+        left = [_fill_window(mask, bad, part, radius, index, weight) for part in _parts(todo)]
+        todo = np.concatenate([*left, todo[:0]])
+    for row in todo:
+        line, column = divmod(int(bad[row]), mask.shape[1])
+        index[row] = _nearest_good(mask, line, column, reach)
+        weight[row, 0] = 1
     used = max(1, int((weight > 0).sum(axis=1).max(initial=1)))
     return bad, index[:, :used], weight[:, :used]
 
 
-def _good_around(mask: NDArray[np.bool_], pixel: tuple[int, int], reach: int) -> Array:
-    row, column = pixel
-    for radius in range(1, reach + 1):
-        top, left = max(0, row - radius), max(0, column - radius)
-        window = ~mask[top : row + radius + 1, left : column + radius + 1]
-        if window.any():
-            rows, columns = np.nonzero(window)
-            return np.asarray((rows + top) * mask.shape[1] + columns + left)
-    return np.array([_nearest_good(mask, row, column, reach)])
+def _parts(rows: Array) -> list[Array]:
+    """Few enough at a time that the windows of a large mask do not fill the memory."""
+    return np.array_split(rows, max(1, math.ceil(len(rows) / 65536)))
+
+
+def _fill_window(
+    mask: NDArray[np.bool_], bad: Array, part: Array, radius: int, index: Array, weight: Floats
+) -> Array:
+    """Write the good pixels of each window of `radius`; returns the rows that had none."""
+    steps = np.arange(-radius, radius + 1)
+    rows = (bad[part] // mask.shape[1])[:, None, None] + steps[:, None]
+    columns = (bad[part] % mask.shape[1])[:, None, None] + steps
+    inside = (rows >= 0) & (rows < mask.shape[0]) & (columns >= 0) & (columns < mask.shape[1])
+    flat = np.where(inside, rows * mask.shape[1] + columns, 0).reshape(len(part), len(steps) ** 2)
+    good = inside.reshape(flat.shape) & ~mask.ravel()[flat]
+    found = good.any(axis=1)
+    order = np.argsort(~good[found], axis=1, kind="stable")  # the good ones first
+    chosen = np.take_along_axis(flat[found], order, axis=1)
+    use = np.take_along_axis(good[found], order, axis=1)
+    index[part[found]] = chosen[:, :1]  # weight 0 repeats a good pixel: 0 * NaN is NaN
+    index[part[found], : flat.shape[1]] = np.where(use, chosen, chosen[:, :1])
+    weight[part[found], : flat.shape[1]] = use / use.sum(axis=1, keepdims=True)
+    return np.asarray(part[~found])
 
 
 def _nearest_good(mask: NDArray[np.bool_], row: int, column: int, radius: int) -> int:
@@ -183,6 +201,11 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
         np.savez_compressed(file, header=np.array(header), allow_pickle=False, **arrays)
 
 
+def _words(error: Exception) -> str:
+    """An error without the path that operating system errors carry."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
 def load_calibration(path: Path) -> Calibration:
     """Read what `save_calibration` wrote; CalibrationError when it is not what its id says."""
     try:
@@ -190,7 +213,9 @@ def load_calibration(path: Path) -> Calibration:
             header = json.loads(str(file["header"]))
             arrays = {name: file[name] for name in PARTS if name in file.files}
     except Exception as error:  # numpy, zipfile and zlib raise a dozen kinds on damaged bytes
-        raise CalibrationError("calibration", f"{path.name} cannot be read: {error}") from error
+        raise CalibrationError(
+            "calibration", f"{path.name} cannot be read: {_words(error)}"
+        ) from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise CalibrationError("calibration", f"expected format {FORMAT}, got {header}")
     convention: GainConvention | None = "multiply" if "gain" in arrays else None

@@ -12,6 +12,9 @@ import time
 from importlib import metadata
 from typing import Any, Self
 
+import zmq
+
+from scgn_client.wire import UINT64_MAX
 from scgn_live.calibrations import CalibrationStore
 from scgn_live.control import ControlServer
 from scgn_live.engine import Engine, EngineState, build_processor
@@ -20,7 +23,7 @@ from scgn_live.ledger import Ledger
 from scgn_live.metrics import Metrics
 from scgn_live.publish import FramePublisher
 from scgn_live.ring import Ring, Slot
-from scgn_live.settings import Settings
+from scgn_live.settings import EXIT_CONFIG, Settings
 from scgn_live.stage import Stage
 
 LOG = logging.getLogger(__name__)
@@ -68,7 +71,9 @@ class App:
         calibration, self.calibration_problem = self.store.active()
         processor = build_processor(self.settings)
         self.engine = Engine(self.ring, self.ledger, EngineState(processor, calibration))
-        for part in (self.publisher, self.ingest, self.control):
+        if calibration is not None:
+            processor.prepare(calibration)
+        for part in self._parts().values():
             part.open()
         turns = {
             "publish": self.publisher.turn, "engine": self.engine.turn,
@@ -89,12 +94,18 @@ class App:
             self.ring.drain(deadline_s - time.monotonic())
         for name in ("engine", "publish"):
             self.stages[name].stop(max(0.5, deadline_s - time.monotonic()))
-        for slot in self.ring.abandon():
+        slots, events = self.ring.abandon()
+        for slot in slots:
             self.ledger.fail(slot.run, slot.header.frame, "shutdown")
-        self.publisher.end_open_runs()
         self.stages["control"].stop()
-        for part in (self.ingest, self.publisher, self.control):
-            part.close()
+        if self.stages["publish"].error is None and not self.stages["publish"].alive:
+            self.publisher.end_runs(events)
+        for name, part in self._parts().items():
+            if not self.stages[name].alive:  # sockets belong to the thread that still holds them
+                part.close()
+
+    def _parts(self) -> dict[str, FrameIngest | FramePublisher | ControlServer]:
+        return {"publish": self.publisher, "ingest": self.ingest, "control": self.control}
 
     def failed_stage(self) -> str | None:
         """Name of a stage that died, None while all live."""
@@ -131,6 +142,7 @@ class App:
         """Use the stored calibration of that id (None: none) from the next frame on."""
         identity = asked["id"]
         calibration = None if identity is None else self.store.load(identity)
+        self.engine.prepare(calibration)
         self.store.activate(identity)
         self.engine.use_calibration(calibration)
         self.calibration_problem = None
@@ -142,7 +154,8 @@ class App:
         calibration = state.calibration
         totals: dict[str, dict[str, int]] = {}
         for (bucket, reason), count in self.ledger.totals().items():
-            totals.setdefault(bucket, {})[reason or "all"] = count
+            # Two series with lying indices exceed what msgpack can carry.
+            totals.setdefault(bucket, {})[reason or "all"] = min(count, UINT64_MAX)
         return {
             "ready": not self.reasons_not_ready(), "reasons": self.reasons_not_ready(),
             "model": state.processor.model, "engine": state.processor.engine,
@@ -170,8 +183,14 @@ def run(settings: Settings, control: str) -> int:
     app = App(settings, control)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: app.ended.set())
-    with app:
-        gc.freeze()  # what start-up made lives for ever: collections need not look at it again
-        app.ended.wait()
-        LOG.info("stopping", extra={"died": app.failed_stage()})
+    try:
+        app.start()
+    except (zmq.ZMQError, OSError, ValueError) as error:
+        LOG.error("cannot start", extra={"error": str(error)})
+        return EXIT_CONFIG
+    gc.freeze()  # what start-up made lives for ever: collections need not look at it again
+    while not app.ended.wait(0.5):  # a wait without end can sleep through a signal
+        pass
+    LOG.info("stopping", extra={"died": app.failed_stage()})
+    app.stop()
     return EXIT_STAGE_DIED if app.failed_stage() else 0

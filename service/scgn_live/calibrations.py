@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from scgn.calibration import Calibration, CalibrationError, load_calibration, save_calibration
@@ -29,9 +32,8 @@ class CalibrationStore:
 
     def add(self, calibration: Calibration) -> None:
         """Keep a calibration; the same content twice is one file."""
-        beside = self._folder / f".{calibration.id}.{os.getpid()}.npz"
-        save_calibration(beside, calibration)
-        beside.replace(self.path(calibration.id))
+        with self._written_aside(self.path(calibration.id)) as beside:
+            save_calibration(beside, calibration)
 
     def load(self, identity: str) -> Calibration:
         """The calibration of that id; CalibrationError when it is missing or damaged."""
@@ -39,9 +41,21 @@ class CalibrationStore:
 
     def activate(self, identity: str | None) -> None:
         """Note which one the next start begins with; None for no calibration."""
-        beside = self._folder / f".active.{os.getpid()}"
-        beside.write_text(json.dumps({"active": identity}))
-        beside.replace(self._active)
+        with self._written_aside(self._active) as beside:
+            beside.write_text(json.dumps({"active": identity}))
+
+    @contextlib.contextmanager
+    def _written_aside(self, path: Path) -> Iterator[Path]:
+        """A file of its own to write, which then takes the place of `path` at once."""
+        descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=".new-")
+        beside = Path(name)
+        try:
+            yield beside
+            os.fsync(descriptor)
+            beside.replace(path)
+        finally:
+            os.close(descriptor)
+            beside.unlink(missing_ok=True)
 
     def active(self) -> tuple[Calibration | None, str | None]:
         """The noted calibration, and a sentence when it cannot be used."""
@@ -52,4 +66,5 @@ class CalibrationStore:
             return (None if identity is None else self.load(identity)), None
         except (OSError, ValueError, KeyError, TypeError, CalibrationError) as error:
             LOG.error("active calibration cannot be used", extra={"error": str(error)})
-            return None, f"active calibration cannot be used: {error}"
+            words = (isinstance(error, OSError) and error.strerror) or str(error)
+            return None, f"active calibration cannot be used: {words}"

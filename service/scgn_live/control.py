@@ -55,16 +55,19 @@ class ControlServer:
         """Wait a moment for a request and answer it."""
         if self._socket.poll(POLL_MS):
             *peer, request = self._socket.recv_multipart()
-            self._socket.send_multipart([*peer, msgpack.packb(self._answer(request), default=str)])
+            self._socket.send_multipart([*peer, self._answer(request)])
 
-    def _answer(self, request: bytes) -> dict[str, Any]:
+    def _answer(self, request: bytes) -> bytes:
         try:
             asked = msgpack.unpackb(request)
-            return {"ok": True, **self._handlers[asked["do"]](asked)}
+            answer: bytes = msgpack.packb({"ok": True, **self._handlers[asked["do"]](asked)})
         except Exception as error:
-            # Whatever a request does, the frame loop goes on and the asker learns why.
+            # Whatever a request does, the frame loop goes on and the asker learns why; without
+            # the path that operating system errors carry.
             LOG.warning("request failed", extra={"error": repr(error)})
-            return {"ok": False, "error": str(error), "field": getattr(error, "field", None)}
+            words = (isinstance(error, OSError) and error.strerror) or str(error)
+            answer = msgpack.packb({"ok": False, "error": words})
+        return answer
 
 
 async def request(endpoint: str, timeout_s: float, **asked: Any) -> dict[str, Any]:

@@ -17,9 +17,14 @@ from scgn_live.settings import Settings
 
 LOG = logging.getLogger(__name__)
 TAKE_S = 0.2
+BROKEN_MAX = 10
 WARM_SHAPE = (256, 256)
 
 Array = NDArray[Any]
+
+
+class EngineBroken(RuntimeError):
+    """The device or the network is beyond repair: the process must be made anew."""
 
 
 class Processor(Protocol):
@@ -102,16 +107,20 @@ class Engine:
         self._ledger = ledger
         self._state = state
         self._warn = OncePerSecond(LOG)
+        self._broken = 0
         self.mismatched = 0  # frames that the active calibration does not fit
 
     @property
     def state(self) -> EngineState:
         return self._state
 
-    def use_calibration(self, calibration: Calibration | None) -> None:
-        """Every frame taken from now on is corrected with this; frames under way are not."""
+    def prepare(self, calibration: Calibration | None) -> None:
+        """Do aside what the first frame would wait for; may raise, and nothing has changed then."""
         if calibration is not None:
             self._state.processor.prepare(calibration)
+
+    def use_calibration(self, calibration: Calibration | None) -> None:
+        """Every frame taken from now on is corrected with this; frames under way are not."""
         self._state = replace(self._state, calibration=calibration)
 
     def turn(self) -> None:
@@ -122,10 +131,12 @@ class Engine:
         try:
             self._process(slot, self._state)
         except Exception as error:
-            reason = getattr(error, "reason", "engine_error")
-            slot.failed = reason
-            self._warn.warn(reason, f"frame {slot.header.frame} failed: {error!r}")
+            slot.failed = getattr(error, "reason", "engine_error")
+            self._warn.warn(slot.failed, f"frame {slot.header.frame} failed: {error!r}")
         self._ring.finish(slot)
+        self._broken = self._broken + 1 if slot.failed == "engine_error" else 0
+        if self._broken >= BROKEN_MAX:
+            raise EngineBroken(f"{BROKEN_MAX} frames in a row failed for no fault of their own")
 
     def _process(self, slot: Slot, state: EngineState) -> None:
         calibration = state.calibration if state.processor.corrects else None

@@ -37,7 +37,9 @@ class FrameIngest:
         role = self._settings.ingest_role
         socket = open_socket(zmq.SUB if role == "sub-connect" else zmq.PULL)
         socket.setsockopt(zmq.RCVHWM, QUEUE)
-        socket.setsockopt(zmq.MAXMSGSIZE, self._settings.max_frame_bytes + wire.HEADER_BYTES_MAX)
+        # Far above what is accepted: a camera that is a little too large is told so in the counts,
+        # where ZeroMQ would only drop its connection.
+        socket.setsockopt(zmq.MAXMSGSIZE, 8 * self._settings.max_frame_bytes)
         if role == "sub-connect":
             socket.setsockopt_string(zmq.SUBSCRIBE, "")
         (socket.bind if role == "pull-bind" else socket.connect)(self._settings.ingest)

@@ -36,9 +36,10 @@ class Run:
     last_published: int | None = None
     announced: bool = False
     ended: bool = False
+    fell_silent: bool = False  # ended by the service, so a frame may open it anew
     restart: Start | None = None
     touched_s: float = field(default_factory=time.monotonic)
-    # (index, reason, frames), by index: told in the header of the next published frame.
+    # (last index, reason, frames), by index: told in the header of the next published frame.
     losses: list[tuple[int, str, int]] = field(default_factory=list)
 
     @property
@@ -68,7 +69,7 @@ class Ledger:
     def __init__(self, max_series: int) -> None:
         self._lock = threading.Lock()
         self._max_series = max_series
-        self._runs: dict[tuple[str, str], Run] = {}  # the newest run of each series, by last touch
+        self._runs: dict[tuple[str, str], Run] = {}  # the newest run of each series
         self._closing: list[Run] = []  # ended or replaced, frames may still be in flight
         self._past: deque[Run] = deque(maxlen=ENDED_KEPT)
         self._totals: Counter[tuple[str, str]] = Counter()
@@ -112,8 +113,9 @@ class Ledger:
         """
         with self._lock:
             run = self._runs.get((source, series))
-            if run is None:
-                return self._begin(Start(source, series)), self._over_limit()
+            if run is None or run.fell_silent:
+                start = Start(source, series) if run is None else run.start
+                return self._begin(start), self._over_limit()
             if run.restart is not None and not run.ended:
                 restart, run.restart = run.restart, None
                 if index == 0:
@@ -151,7 +153,7 @@ class Ledger:
             quiet = [run for run in self._runs.values() if run.touched_s < limit]
             late = [run for run in quiet if not run.ended and run.in_flight == 0]
             for run in late:
-                run.ended = True
+                run.ended = run.fell_silent = True
             return late
 
     # Outcomes: each frame in flight meets exactly one.
@@ -258,13 +260,24 @@ class Ledger:
         else:
             getattr(run, bucket)[reason] += frames
         self._totals[bucket, reason] += frames
-        bisect.insort(run.losses, (index, reason or bucket, frames))
+        self._remember(run, index, reason or bucket, frames)
         if len(run.losses) > LOSSES_KEPT:
             self._merge_oldest(run)
 
     @staticmethod
+    def _remember(run: Run, last: int, reason: str, frames: int) -> None:
+        """Note frames up to `last`; runs of neighbours lost for one reason are one entry."""
+        place = bisect.bisect_left(run.losses, (last, "", 0))
+        if place:
+            before, its_reason, its_frames = run.losses[place - 1]
+            if its_reason == reason and before == last - frames:
+                run.losses[place - 1] = (last, reason, its_frames + frames)
+                return
+        run.losses.insert(place, (last, reason, frames))
+
+    @staticmethod
     def _merge_oldest(run: Run) -> None:
-        """Nothing was published for long: tell the oldest losses of each reason as one."""
+        """Losses of changing reasons and nothing published: tell the oldest of each as one."""
         half = LOSSES_KEPT // 2
         merged: dict[str, tuple[int, int]] = {}
         for index, reason, frames in run.losses[:half]:

@@ -46,7 +46,7 @@ class FramePublisher:
         self._frames: zmq.Socket[bytes]
         self._latest: zmq.Socket[bytes]
         self._connections: zmq.Socket[bytes]
-        self.viewers = 0  # of `latest`
+        self._viewing: set[int] = set()  # descriptors of the connections to `latest`
         self._greeted_s = self._beat_s = 0.0
         self.endpoints: dict[str, str] = {}
 
@@ -62,7 +62,7 @@ class FramePublisher:
         self._latest.setsockopt(zmq.CONFLATE, 1)
         self._latest.setsockopt(zmq.SNDBUF, SOCKET_BUFFER_BYTES)
         self._connections = self._latest.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+            zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
         )
         places = {"frames": self._settings.frames, "latest": self._settings.latest}
         for socket, (name, endpoint) in zip(
@@ -94,8 +94,16 @@ class FramePublisher:
             self._beat_s = now
             self._beat()
 
-    def end_open_runs(self) -> None:
-        """The service stops: say so for every open series."""
+    @property
+    def viewers(self) -> int:
+        """Connections to `latest`."""
+        return len(self._viewing)
+
+    def end_runs(self, in_line: list[Event]) -> None:
+        """The service stops: say `end` for series whose end was in line, and for every open one."""
+        for event in in_line:
+            if event.kind == "end":
+                self._end(event.run, reason="end")
         for run, _ in self._ledger.open_runs():
             self._end(run, reason="shutdown")
 
@@ -126,7 +134,7 @@ class FramePublisher:
         self._frames.send_multipart(parts, flags=zmq.SNDMORE)
         for position, array in enumerate(channels.values(), start=1):
             self._send_pixels(slot, array, zmq.SNDMORE if position < len(channels) else 0)
-        if self.viewers > 0:
+        if self._viewing:
             pixels = [wire.pixels(array) for array in channels.values()]
             self._latest.send(wire.join_latest([*parts, *pixels]), copy=False)
 
@@ -156,8 +164,10 @@ class FramePublisher:
     def _greet(self) -> None:
         """Send the open series' `start` to whoever joined; count the viewers of `latest`."""
         while self._connections.poll(0):
-            joined = recv_monitor_message(self._connections)["event"]
-            self.viewers += 1 if joined == zmq.EVENT_HANDSHAKE_SUCCEEDED else -1
+            told = recv_monitor_message(self._connections)
+            # By descriptor: a connection that never shook hands is told as ended all the same.
+            joined = told["event"] == zmq.EVENT_ACCEPTED
+            (self._viewing.add if joined else self._viewing.discard)(told["value"])
         while note := _next_note(self._frames):
             if note[0]:
                 for run, _ in self._ledger.open_runs():

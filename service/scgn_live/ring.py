@@ -171,7 +171,7 @@ class Ring:
         with self._lock:
             slot.done_s = time.monotonic()
             slot.state = State.DONE
-            if self._line[0] is slot:
+            if self._line and self._line[0] is slot:  # else abandoned meanwhile
                 self._done.notify()
 
     # The publisher's side.
@@ -218,13 +218,14 @@ class Ring:
         with self._lock:
             return self._emptied.wait_for(lambda: not self._line, timeout_s)
 
-    def abandon(self) -> list[Slot]:
-        """Empty the line; returns the frames that will not leave any more."""
+    def abandon(self) -> tuple[list[Slot], list[Event]]:
+        """Empty the line; returns the frames and events that will not leave any more."""
         with self._lock:
-            left = [entry for entry in self._line if isinstance(entry, Slot)]
+            slots = [entry for entry in self._line if isinstance(entry, Slot)]
+            events = [entry for entry in self._line if isinstance(entry, Event)]
             self._line.clear()
             self._waiting.clear()
-            return left
+            return slots, events
 
     def depths(self) -> dict[str, int]:
         """How many slots are in each state, and events in line."""

@@ -95,4 +95,4 @@ def _wait_ready(service: RunningService, ready_s: float) -> None:
         time.sleep(0.1)
     service.process.kill()
     service.process.wait()
-    raise NotStarted(f"service not ready after {ready_s:.0f} s:\n{service.log.read_text()}")
+    raise NotStarted(f"service not ready within {ready_s:.0f} s:\n{service.log.read_text()}")

@@ -13,14 +13,11 @@ import threading
 import time
 from pathlib import Path
 
-import zmq
-
 from scgn_live.control import control_endpoint
 from scgn_live.logs import set_up
-from scgn_live.settings import Settings, load_settings
+from scgn_live.settings import EXIT_CONFIG, Settings, load_settings
 
 LOG = logging.getLogger(__name__)
-EXIT_CONFIG = 78  # sysexits: the settings cannot work here; restarting would not help
 BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 STEADY_S = 30.0  # a process that lived so long starts over with the shortest wait
 ROLES = ("frames", "http")
@@ -33,9 +30,12 @@ _PR_SET_PDEATHSIG = 1
 class Child:
     """One process, restarted whenever it ends before `stop`."""
 
-    def __init__(self, role: str, run_dir: Path, give_up: threading.Event) -> None:
+    def __init__(
+        self, role: str, settings: Settings, run_dir: Path, give_up: threading.Event
+    ) -> None:
         self.role = role
         self.status = 0
+        self._settings = settings
         self._run_dir = run_dir
         self._give_up = give_up
         self._stopping = threading.Event()
@@ -45,11 +45,15 @@ class Child:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self, timeout_s: float) -> None:
-        """SIGTERM, then SIGKILL for what has not ended in time."""
+    def ask_to_stop(self) -> None:
+        """SIGTERM, and no restart."""
         self._stopping.set()
         if process := self._process:
             process.terminate()
+
+    def stop(self, timeout_s: float) -> None:
+        """Wait for the end; SIGKILL for what has not ended in time."""
+        if process := self._process:
             try:
                 process.wait(timeout_s)
             except subprocess.TimeoutExpired:
@@ -61,9 +65,13 @@ class Child:
         deaths = 0
         while not self._stopping.is_set():
             began_s = time.monotonic()
+            # Written anew: a system that tidies its temporary folders may have taken it.
+            self._run_dir.mkdir(mode=0o700, exist_ok=True)
+            _settings_file(self._run_dir).write_text(self._settings.model_dump_json())
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "scgn_live", f"_{self.role}", str(self._run_dir)],
                 env=PASSIVE | os.environ,
+                start_new_session=True,  # Ctrl-C is the supervisor's: it stops both in order
             )
             if self._stopping.is_set():  # asked while the process was being made
                 self._process.terminate()
@@ -83,16 +91,19 @@ class Child:
 def serve(settings: Settings) -> int:
     """Run both processes until SIGTERM or SIGINT; returns the exit status."""
     set_up(settings.log_level, "supervisor")
+    if exposed := [key for key in ("ingest", "frames", "latest", "http") if settings.beyond(key)]:
+        LOG.warning("INSECURE: anyone who reaches these can use them", extra={"keys": exposed})
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     with tempfile.TemporaryDirectory(prefix="scgn-live-") as folder:
-        run_dir = Path(folder)
-        _settings_file(run_dir).write_text(settings.model_dump_json())
-        children = [Child(role, run_dir, ended) for role in ROLES]
+        children = [Child(role, settings, Path(folder), ended) for role in ROLES]
         for child in children:
             child.start()
-        ended.wait()
+        while not ended.wait(0.5):  # a wait without end can sleep through a signal
+            pass
+        for child in children:
+            child.ask_to_stop()
         for child in children:
             child.stop(settings.shutdown_s + 3)
     return max(child.status for child in children)
@@ -108,11 +119,7 @@ def run_role(role: str, run_dir: Path) -> int:
     settings = Settings.model_validate_json(_settings_file(run_dir).read_text())
     set_up(settings.log_level, role)
     run = run_frames if role == "frames" else run_http
-    try:
-        return run(settings, control_endpoint(run_dir))
-    except (zmq.ZMQError, OSError, ValueError) as error:
-        LOG.error("cannot start", extra={"role": role, "error": str(error)})
-        return EXIT_CONFIG
+    return run(settings, control_endpoint(run_dir))
 
 
 # Each process loads only its own half: a restart should not wait for the other's packages.
@@ -136,7 +143,10 @@ def run_http(settings: Settings, control: str) -> int:
         build_app(settings, control), host, port, log_config=None, access_log=False,
         timeout_graceful_shutdown=2,
     )  # fmt: skip
-    listening = config.bind_socket()
+    try:
+        listening = config.bind_socket()
+    except SystemExit:  # uvicorn's way to say that the address is taken; it has logged why
+        return EXIT_CONFIG
     LOG.info("http listens", extra={"http": settings.http})
     uvicorn.Server(config).run([listening])
     return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, FiniteFloat, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -21,6 +21,7 @@ from pydantic_settings import (
 )
 
 PREFIX = "SCGN_"
+EXIT_CONFIG = 78  # sysexits: the settings cannot work here; restarting would not help
 NOT_SETTINGS = {"SCGN_CONFIG", "SCGN_TORCH"}  # ours too, but read by other parts
 
 
@@ -64,19 +65,25 @@ class Settings(BaseSettings):
     max_rows: int = Field(4096, ge=4, description="tallest frame accepted, px")
     max_columns: int = Field(4096, ge=4, description="widest frame accepted, px")
     max_series: int = Field(64, ge=1, description="series open at once; more end the idlest")
-    series_idle_s: float = Field(600, gt=0, description="a series silent for so long is ended, s")
+    series_idle_s: FiniteFloat = Field(
+        600, gt=0, description="a series silent for so long is ended, s"
+    )
 
     publish_raw: bool = Field(True, description="send the raw frame beside the denoised one")
     subscriber_queue: int = Field(
         64, ge=1, description="frames kept for a slow subscriber before it misses some"
     )
-    ready_s: float = Field(2, gt=0, description="not ready once the frame loop stood so long, s")
-    shutdown_s: float = Field(5, gt=0, description="time to finish frames in flight at the end, s")
+    ready_s: FiniteFloat = Field(
+        2, gt=0, description="not ready once the frame loop stood so long, s"
+    )
+    shutdown_s: FiniteFloat = Field(
+        5, gt=0, description="time to finish frames in flight at the end, s"
+    )
     state_dir: Path = Field(
         Path.home() / ".local" / "state" / "scgn-live",
         description="folder that survives restarts: calibrations and which one is active",
     )
-    max_upload_mb: float = Field(256, gt=0, description="largest calibration upload, MB")
+    max_upload_mb: FiniteFloat = Field(256, gt=0, description="largest calibration upload, MB")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="log level")
 
     @property
@@ -89,6 +96,11 @@ class Settings(BaseSettings):
         """Host and port of the sidecar."""
         host, _, port = self.http.rpartition(":")
         return host.strip("[]"), int(port)
+
+    @field_validator("state_dir")
+    @classmethod
+    def _home_is_known(cls, value: Path) -> Path:
+        return value.expanduser()
 
     @model_validator(mode="after")
     def _http_has_a_port(self) -> Self:
@@ -188,7 +200,9 @@ def _split_config(flags: list[str], environment: Mapping[str, str]) -> tuple[lis
     while flags:
         flag = flags.pop(0)
         if flag == "--config":
-            config = flags.pop(0) if flags else ""
+            if not flags:
+                raise SettingsError("--config: expected a file, got nothing")
+            config = flags.pop(0)
         elif flag.startswith("--config="):
             config = flag.partition("=")[2]
         else:

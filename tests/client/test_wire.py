@@ -28,7 +28,7 @@ JUNK = st.recursive(
 INGEST = st.one_of(
     st.builds(Start, NAMES, NAMES, st.none() | POSITIVE, st.none() | POSITIVE, USER),
     st.builds(
-        FrameHeader, NAMES, NAMES, UINT64,
+        FrameHeader, NAMES, NAMES, st.integers(0, 2**64 - 2),
         st.tuples(st.integers(1, 2**40), st.integers(1, 2**40)), st.sampled_from(wire.DTYPES),
         st.none() | UINT64, USER,
     ),

@@ -123,13 +123,19 @@ def test_cluster_is_filled_from_good_pixels_only() -> None:
 def test_window_without_a_good_pixel_takes_the_nearest() -> None:
     mask = np.ones((15, 20), bool)
     mask[0, 19] = mask[14, 0] = False
-    raw = np.full((15, 20), 1e6, np.float32)
-    raw[0, 19], raw[14, 0] = 3, 5
-    result = corrected(build_calibration(mask=mask), raw)
-    for i, j in np.ndindex(15, 20):
+    for flat, index, weight in zip(*neighbours_of_defects(mask), strict=True):
+        i, j = divmod(int(flat), 20)
         to_first, to_second = i**2 + (j - 19) ** 2, (i - 14) ** 2 + j**2
         assert to_first != to_second
-        assert result[i, j] == (3 if to_first < to_second else 5)
+        assert index[weight > 0].tolist() == [19 if to_first < to_second else 14 * 20]
+
+
+def test_a_mask_the_wrong_way_round_is_refused_with_a_hint() -> None:
+    good = np.ones((20, 20), np.uint8)
+    good[3, 3] = 0
+    with pytest.raises(CalibrationError, match=r"at most 50% masked \(1 is defective\), got 99.8%"):
+        build_calibration(mask=good)
+    assert build_calibration(mask=1 - good).masked == 1
 
 
 def test_neighbours_are_the_nearest_good_ones_in_any_mask() -> None:

@@ -8,11 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import event_parts, frame_parts, noise_frame, push, running_app, subscribed
+from support import (
+    adds_up,
+    event_parts,
+    frame_parts,
+    noise_frame,
+    push,
+    running_app,
+    subscribed,
+    wait_for,
+)
 
 from scgn.calibration import Calibration, build_calibration
 from scgn_live.app import App
-from scgn_live.engine import EngineState
+from scgn_live.engine import BROKEN_MAX, EngineState
 
 
 class Subtracts:
@@ -93,6 +102,47 @@ def test_nan_frames_fail_and_the_next_is_served(tmp_path: Path) -> None:
     assert end["ledger"]["failed"] == {"non_finite": 1, "too_small": 1}
     assert frames[0]["model"].startswith("scgn-tiny-clean-")
     assert frames[0]["channels"][0] == {"name": "denoised", "dtype": "<f4", "shape": [32, 32]}
+
+
+class Broken(Subtracts):
+    """Fails for no fault of the frame, as a lost device does."""
+
+    def __call__(self, raw: Any, calibration: Calibration | None) -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def test_an_engine_that_fails_for_good_ends_the_process(tmp_path: Path) -> None:
+    with running_app(tmp_path) as app, push(app.ingest.endpoint) as camera:
+        use(app, Broken())
+        for index in range(BROKEN_MAX):
+            assert not app.ended.is_set()
+            camera.send_multipart(frame_parts("s", index, noise_frame(1)))
+        assert app.ended.wait(5)
+        assert app.failed_stage() == "engine"
+
+
+def test_end_in_line_at_shutdown_still_goes_out(tmp_path: Path) -> None:
+    release = threading.Event()
+
+    class Slow(Subtracts):
+        def __call__(self, raw: Any, calibration: Calibration | None) -> Any:
+            release.wait(20)
+            return raw
+
+    with running_app(tmp_path, shutdown_s=0.2) as app, subscribed(app) as sub:
+        use(app, Slow())
+        with push(app.ingest.endpoint) as camera:
+            for index in range(2):
+                camera.send_multipart(frame_parts("s", index, noise_frame(1)))
+            camera.send_multipart(event_parts("end", "s", frames=2))
+            wait_for(lambda: app.ring.depths()["events"] == 1, "the end being in line")
+        app.stop()
+        app.stop = lambda: None  # type: ignore[method-assign]
+        release.set()
+        end, _ = sub.until("end", series="s")
+    assert end["reason"] == "end"
+    assert end["ledger"]["failed"] == {"shutdown": 2}
+    assert adds_up(end["ledger"])
 
 
 def test_a_dead_stage_is_seen_and_ends_the_process(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import time
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from support import (
 )
 
 from scgn_client import wire
+from scgn_client.errors import ReceiveTimeout
 from scgn_client.receiver import LatestReceiver
 from scgn_live.app import App
 
@@ -147,6 +150,7 @@ def lies(frame: np.ndarray) -> dict[str, list[bytes]]:
         "source": frame_parts("s", 0, frame, source="../etc/passwd"),
         "series": frame_parts("s" * 65, 0, frame),
         "frame": frame_parts("s", -1, frame),
+        "frame ": frame_parts("s", 2**64 - 1, frame),
         "shape": frame_parts("s", 0, frame, shape=[2**63, 2]),
         "dtype": frame_parts("s", 0, frame, dtype="|O"),
         "frame_size": frame_parts("s", 0, frame, shape=[5000, 4]),
@@ -168,7 +172,8 @@ def test_each_lie_is_counted_by_its_reason_and_costs_nothing_else(tmp_path: Path
         rejected = {r: n for (bucket, r), n in app.ledger.totals().items() if bucket == "rejected"}
     assert header["series"] == "good"
     expected = dict.fromkeys(messages, 1)
-    del expected["many keys"]
+    del expected["many keys"], expected["frame "]
+    expected["frame"] = 2  # and one whose count would not be a uint64
     expected["header_size"] = 2  # 10,000 keys do not fit a header either
     expected["frame_size"], expected["shape"] = expected["frame_size"] + 1, 0  # 2^63 rows
     assert rejected == {k: v for k, v in expected.items() if v}
@@ -210,6 +215,37 @@ def test_latest_is_one_part_and_never_stale(tmp_path: Path) -> None:
             assert frame.raw is not None
             assert (frame.raw == noise_frame(49)).all()
         wait_for(lambda: app.publisher.viewers == 0, "the viewer being gone")
+
+
+def test_the_highest_index_is_served_and_adds_up(tmp_path: Path) -> None:
+    last = 2**64 - 2
+    with running_app(tmp_path) as app, subscribed(app) as sub, push(app.ingest.endpoint) as camera:
+        for source in ("one", "two"):
+            camera.send_multipart(frame_parts("s", last, noise_frame(1), source=source))
+            header, _ = sub.until("frame", source=source)
+            assert (header["frame"], header["lost"]) == (last, {"missing": last})
+        beat, _ = sub.until("heartbeat", source="two")
+        status = msgpack.unpackb(app.control._answer(msgpack.packb({"do": "status"})))
+    assert adds_up(beat["ledger"])
+    assert status["ok"], "the sum over series is beyond a uint64 and must not break the answer"
+
+
+def test_a_port_probe_does_not_blind_the_next_viewer(tmp_path: Path) -> None:
+    with running_app(tmp_path) as app, push(app.ingest.endpoint) as camera:
+        endpoint = app.endpoints()["latest"]
+        for _ in range(5):
+            socket.create_connection(("127.0.0.1", int(endpoint.rpartition(":")[2]))).close()
+        wait_for(lambda: app.publisher.viewers == 0, "the probes being gone")
+        with LatestReceiver(endpoint, timeout_s=10) as viewer:
+            wait_for(lambda: app.publisher.viewers == 1, "the viewer being seen")
+            # A connection is seen a little before its subscription is: send until one comes.
+            for index in range(200):
+                camera.send_multipart(frame_parts("s", index, noise_frame(index)))
+                with contextlib.suppress(ReceiveTimeout):
+                    assert viewer.receive(0.1).frame <= index
+                    break
+            else:
+                raise AssertionError("the viewer saw nothing")
 
 
 def test_raw_is_not_sent_when_it_is_off(tmp_path: Path) -> None:

@@ -127,6 +127,34 @@ def test_idle_runs_are_ended_once_nothing_of_them_is_in_flight() -> None:
     assert ledger.open_runs() == []
 
 
+def test_a_series_that_fell_silent_opens_anew_with_its_next_frame() -> None:
+    ledger = Ledger(4)
+    run, _ = ledger.open(Start("cam", "s", exposure_ms=2.0))
+    assert run is not None
+    arrived(ledger, run, 0)
+    ledger.publish(run, 0)
+    assert ledger.idle(-1) == [run]
+    again, _ = ledger.run_of("cam", "s", 1)
+    assert again is not run
+    assert again.start.exposure_ms == 2.0
+    assert arrived(ledger, again, 1) == [Arrival.ACCEPTED]
+
+
+def test_losses_between_frames_still_in_flight_are_told_in_their_own_gap() -> None:
+    """Thousands of drops behind frames that have not left yet: each gap still tells its own."""
+    ledger = Ledger(4)
+    run = new_run(ledger)
+    for index in range(5000):
+        ledger.arrive(run, index)
+    published = (0, 11, 500, 4999)
+    for index in range(5000):
+        if index not in published:
+            ledger.drop(run, index, "overload")
+    assert len(run.losses) == 3
+    told = [ledger.publish(run, index) for index in published]
+    assert told == [{}, {"overload": 10}, {"overload": 488}, {"overload": 4498}]
+
+
 def test_untold_losses_stay_bounded_and_complete() -> None:
     ledger = Ledger(4)
     run = new_run(ledger)

@@ -262,6 +262,18 @@ def test_a_taken_port_is_said(service: RunningService, tmp_path: Path) -> None:
         start_service(["--state-dir", str(tmp_path), "--frames", service.frames])
 
 
+def test_a_taken_http_port_is_said(service: RunningService, tmp_path: Path) -> None:
+    with pytest.raises(NotStarted, match="(?i)address already in use"):
+        start_service(["--state-dir", str(tmp_path), "--http", service.http[7:]], ready_s=30)
+
+
+def test_ctrl_c_stops_both_in_order(tmp_path: Path) -> None:
+    service = start_service(["--state-dir", str(tmp_path), "--engine", "pass-through"])
+    os.killpg(service.pid, signal.SIGINT)  # what a terminal does
+    assert service.process.wait(10) == 0
+    assert "process ended" not in service.log.read_text(), "a process was restarted meanwhile"
+
+
 @pytest.mark.skipif(not SHARED_DATA.exists(), reason="the shared real frames are not here")
 @pytest.mark.parametrize(
     ("file", "crop", "count", "shape"),

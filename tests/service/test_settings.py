@@ -48,6 +48,7 @@ def test_unknown_keys_are_refused_by_name(
         ("overload", "drop", "overload: .*'latest' or 'block', got 'drop'"),
         ("http", "8000", "http: expected host:port, got '8000'"),
         ("http", "127.0.0.1:99999", "http: expected host:port"),
+        ("series_idle_s", "inf", "series_idle_s: .*finite"),
         ("max_rows", "many", "max_rows: .*got 'many'"),
     ],
 )
@@ -88,6 +89,15 @@ def test_unreadable_file(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("= 3")
     with pytest.raises(SettingsError, match="cannot be read as TOML"):
         load_settings(["--config", str(tmp_path / "bad.toml")])
+
+
+def test_config_without_a_file_is_said() -> None:
+    with pytest.raises(SettingsError, match="--config: expected a file"):
+        load_settings(["--config"])
+
+
+def test_home_in_state_dir_is_expanded() -> None:
+    assert load_settings(["--state-dir", "~/x"]).state_dir == Path.home() / "x"
 
 
 def test_every_field_has_a_sentence() -> None:

@@ -17,7 +17,7 @@ from scgn_live.control import ControlError, request
 from scgn_live.settings import Settings
 from scgn_live.sidecar.calibration_routes import calibration_router
 from scgn_live.sidecar.limits import UploadLimit
-from scgn_live.sidecar.problems import Problem, on_invalid, on_problem
+from scgn_live.sidecar.problems import Problem, on_error, on_invalid, on_problem
 from scgn_live.sidecar.watch import FrameProcess
 
 ASK_S = 2.0
@@ -42,6 +42,7 @@ def build_app(settings: Settings, control: str) -> FastAPI:
     app.add_middleware(UploadLimit, limit_bytes=round(settings.max_upload_mb * 1e6))
     app.add_exception_handler(HTTPException, on_problem)
     app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(Exception, on_error)
     app.include_router(calibration_router(control, store))
     _add_health(app, frames)
     _add_status(app, frames)

@@ -27,15 +27,22 @@ def problem_response(problem: Problem) -> JSONResponse:
         "type": "about:blank", "title": HTTPStatus(problem.status_code).phrase,
         "status": problem.status_code, "detail": problem.detail, "field": problem.field,
     }  # fmt: skip
-    return JSONResponse(content, problem.status_code, media_type="application/problem+json")
+    return JSONResponse(content, problem.status_code, problem.headers, "application/problem+json")
 
 
 async def on_problem(_: Request, error: Exception) -> JSONResponse:
     """Exception handler for Problem, and for what the framework itself refuses."""
     assert isinstance(error, HTTPException)
     if not isinstance(error, Problem):
-        error = Problem(error.status_code, None, str(error.detail))
+        problem = Problem(error.status_code, None, str(error.detail))
+        problem.headers = error.headers
+        return problem_response(problem)
     return problem_response(error)
+
+
+async def on_error(_: Request, error: Exception) -> JSONResponse:
+    """Exception handler for what nobody expected: its kind is told, its words are in the log."""
+    return problem_response(Problem(500, None, f"internal error ({type(error).__name__})"))
 
 
 async def on_invalid(_: Request, error: Exception) -> JSONResponse:

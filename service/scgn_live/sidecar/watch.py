@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator
 
 from scgn_live.control import ControlError, request
 
+LOG = logging.getLogger(__name__)
 ASK_EVERY_S = 0.2
 ANSWER_S = 0.8
 
@@ -38,8 +40,10 @@ class FrameProcess:
         """Renew the picture."""
         try:
             answer = await request(self.control, ANSWER_S, do="health")
-        except ControlError as error:
-            self._problem = str(error)
+        except Exception as error:  # whatever it is, the next question is asked
+            if not isinstance(error, ControlError):
+                LOG.exception("asking the frame process failed")
+            self._problem = str(error) or type(error).__name__
         else:
             self._problem, self._answered_s = None, time.monotonic()
             self._reasons = list(answer["reasons"])
