@@ -21,16 +21,19 @@ from benchmarks import harness
 from benchmarks.loopback import relay, run
 from scgn_client.admin import Admin
 
-ROUNDS = 5
+ROUNDS = 3
+LATENCY_ROUNDS = 9
 # Counted in the code: ZeroMQ's messages are passed on as they came, results are copied once.
 Ends = dict[str, tuple[str, str]]
 COPIES = {"pass-through": 0, "raw channel": 0, "denoised channel": 1}
 
 
-def rounds(ends: Ends, count: int, rate_fps: float, side: int) -> dict[str, list[dict[str, Any]]]:
-    """ROUNDS runs of each, in turn, so that what the machine does meets both alike."""
+def rounds(
+    ends: Ends, count: int, rate_fps: float, side: int, times: int
+) -> dict[str, list[dict[str, Any]]]:
+    """Runs of each, in turn, so that what the machine does meets both alike."""
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in ends}
-    for _ in range(ROUNDS):
+    for _ in range(times):
         for name, (ingest, frames) in ends.items():
             rows[name].append(run(ingest, frames, count, rate_fps, side))
     return rows
@@ -52,19 +55,24 @@ def compare(count: int, side: int) -> dict[str, Any]:
     flags = ("--engine", "pass-through", "--overload", "block", "--no-publish-raw")
     with relay("bare") as bare, harness.service(*flags) as served:
         ends = {"relay": bare, "service": (served.ingest, served.frames)}
-        flat_out = rounds(ends, count, 0, side)
+        flat_out = rounds(ends, count, 0, side, ROUNDS)
         rates = {name: median(rows, "rate_fps") for name, rows in flat_out.items()}
-        at_half = rounds(ends, count // 2, rates["service"] / 2, side)
+        at_half = rounds(ends, count // 5, rates["service"] / 2, side, LATENCY_ROUNDS)
     latency = {
         name: {key: median(rows, "latency_ms", key) for key in ("p50", "p99")}
         for name, rows in at_half.items()
     }
     added = {k: round(latency["service"][k] - latency["relay"][k], 3) for k in ("p50", "p99")}
+    # A machine that shares its cores stalls everyone for tens of ms: the round with the least of it
+    # shows what the software does, the median what was seen.
+    quietest = {n: min(row["latency_ms"]["p99"] for row in rows) for n, rows in at_half.items()}
     inside = {k: median(at_half["service"], "inside_ms", k) for k in ("p50", "p99")}
     return {
         "rate_fps": rates, "share_of_relay": round(rates["service"] / rates["relay"], 3),
         "half_rate_fps": rates["service"] / 2, "latency_at_half_ms": latency,
-        "added_latency_ms": added, "inside_service_ms": inside, "copies_per_frame": COPIES,
+        "added_latency_ms": added, "inside_service_ms": inside,
+        "quietest_round_p99_ms": quietest,
+        "quietest_added_p99_ms": round(quietest["service"] - quietest["relay"], 3), "copies_per_frame": COPIES,
         "rounds": {"flat_out": flat_out, "at_half": at_half},
     }  # fmt: skip
 

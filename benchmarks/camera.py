@@ -12,7 +12,8 @@ import zmq
 
 def main(endpoint: str, frames: int, rate_fps: float, side: int) -> None:
     """Send `frames` uint16 frames; rate 0 means as fast as the socket takes them."""
-    socket = zmq.Context().socket(zmq.PUSH)
+    context = zmq.Context()
+    socket = context.socket(zmq.PUSH)
     socket.setsockopt(zmq.SNDHWM, 4)
     socket.connect(endpoint)
     rng = np.random.default_rng(0)
@@ -27,7 +28,8 @@ def main(endpoint: str, frames: int, rate_fps: float, side: int) -> None:
         socket.send_multipart([header, pixels[index % 8]])
     end = name | {"type": "end", "frames": frames}
     socket.send_multipart([msgpack.packb(end)])
-    socket.close(linger=-1)  # all of it, however slow the service
+    socket.close(linger=-1)
+    context.term()  # all of it, however slow the service: an exit alone would drop the rest
 
 
 if __name__ == "__main__":

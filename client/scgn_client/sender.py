@@ -53,6 +53,7 @@ class FrameSender:
         self.next_frame = 0
         self._ended = False
         self._start = Start(source, self.series, exposure_ms, pixel_size_nm, user)
+        self._context: zmq.Context[zmq.Socket[bytes]]
         self._socket: zmq.Socket[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -73,7 +74,8 @@ class FrameSender:
 
     def start(self) -> None:
         """Connect and announce the series; SendTimeout when no service answers in time."""
-        self._socket = open_socket(zmq.PUSH)
+        self._context = zmq.Context()
+        self._socket = open_socket(zmq.PUSH, self._context)
         self._socket.setsockopt(zmq.SNDHWM, self.queue)
         # Queue only towards a service that is there: otherwise a send "succeeds" into nothing.
         self._socket.setsockopt(zmq.IMMEDIATE, 1)
@@ -127,10 +129,12 @@ class FrameSender:
             self._ended = True
 
     def close(self) -> None:
-        """Disconnect; what a slow service has not taken yet goes on for at most HAND_OVER_S."""
+        """Disconnect, once the service has taken what is queued, or after HAND_OVER_S."""
         if self._socket is not None:
             self._socket.close(linger=1000 * HAND_OVER_S)
             self._socket = None
+            # A context that is not ended drops what is queued when the process exits.
+            self._context.term()
 
     def _send_message(self, message: Ingest) -> None:
         self._send([wire.encode_ingest(message)], self.timeout_s)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,6 +136,28 @@ def test_back_pressure_reaches_the_sender_and_costs_no_index() -> None:
         assert sender.send(big) == stuck_at
         sender.close()
     assert seen == list(range(stuck_at))
+
+
+def test_the_tail_reaches_a_slow_service_though_the_camera_exits() -> None:
+    """A camera process sends more than the sockets hold and ends; nothing of it is lost."""
+    script = (
+        "import sys, numpy\n"
+        "from scgn_client import FrameSender\n"
+        "with FrameSender(sys.argv[1], series='s', timeout_s=30) as sender:\n"
+        "    for _ in range(12): sender.send(numpy.zeros((1500, 1500), '<u2'))\n"
+    )
+    with zmq.Context.instance().socket(zmq.PULL) as service:
+        service.setsockopt(zmq.RCVHWM, 1)
+        service.bind("tcp://127.0.0.1:*")
+        where = service.getsockopt_string(zmq.LAST_ENDPOINT)
+        camera = subprocess.Popen([sys.executable, "-c", script, where])
+        kinds = []
+        while "end" not in kinds:
+            assert service.poll(20_000), f"the tail was dropped after {kinds}"
+            kinds.append(msgpack.unpackb(service.recv_multipart()[0])["type"])
+            time.sleep(0.05)  # a service that is slower than its camera
+        assert camera.wait(20) == 0
+    assert kinds == ["start", *["frame"] * 12, "end"]
 
 
 def test_no_service_is_said_in_time() -> None:

@@ -263,7 +263,7 @@ def test_a_taken_port_is_said(service: RunningService, tmp_path: Path) -> None:
 
 
 def test_a_taken_http_port_is_said(service: RunningService, tmp_path: Path) -> None:
-    with pytest.raises(NotStarted, match="(?i)address already in use"):
+    with pytest.raises(NotStarted, match=r"(?i)address already in use"):
         start_service(["--state-dir", str(tmp_path), "--http", service.http[7:]], ready_s=30)
 
 
