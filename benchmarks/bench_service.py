@@ -72,7 +72,8 @@ def compare(count: int, side: int) -> dict[str, Any]:
         "half_rate_fps": rates["service"] / 2, "latency_at_half_ms": latency,
         "added_latency_ms": added, "inside_service_ms": inside,
         "quietest_round_p99_ms": quietest,
-        "quietest_added_p99_ms": round(quietest["service"] - quietest["relay"], 3), "copies_per_frame": COPIES,
+        "quietest_added_p99_ms": round(quietest["service"] - quietest["relay"], 3),
+        "copies_per_frame": COPIES,
         "rounds": {"flat_out": flat_out, "at_half": at_half},
     }  # fmt: skip
 

@@ -35,7 +35,8 @@ def rows() -> list[tuple[str, str, str]]:
             f"same at {through['half_rate_fps']:.0f} frames/s: latency added to the relay's, p50 / "
             f"p99, median of rounds (p99 of the quietest round; "
             f"{100 * service['stolen_share']:.0f} % of the machine was stolen)",
-            f"{added['p50']:.1f} / {added['p99']:.1f} ms ({through['quietest_added_p99_ms']:.1f} ms)",
+            f"{added['p50']:.1f} / {added['p99']:.1f} ms "
+            f"({through['quietest_added_p99_ms']:.1f} ms)",
             service["command"],
         ),
         (

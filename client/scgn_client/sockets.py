@@ -1,21 +1,25 @@
-"""ZeroMQ sockets as this project wants them: bounded, with heartbeats, closed without surprise."""
+"""ZeroMQ sockets as this project wants them: bounded, kept alive, closed without surprise."""
 
 from __future__ import annotations
 
 import zmq
 
-HEARTBEAT_MS = 2000  # a dead peer is noticed within three of these
+# A dead peer is noticed by the kernel's probes. ZMTP heartbeats would not do: under back-pressure
+# ZeroMQ stops reading, the answer to its own ping with it, and cuts a camera that only waits.
+KEEPALIVE_IDLE_S, KEEPALIVE_EVERY_S, KEEPALIVE_PROBES = 10, 5, 3
 SOCKET_BUFFER_BYTES = 256 * 1024  # large kernel buffers hide seconds of stale frames
 
 
 def open_socket(
     kind: int, context: zmq.Context[zmq.Socket[bytes]] | None = None
 ) -> zmq.Socket[bytes]:
-    """A socket of the shared context with ZMTP heartbeats, quick reconnects and no linger."""
+    """A socket of the shared context with TCP keep-alive, quick reconnects and no linger."""
     socket: zmq.Socket[bytes] = (context or zmq.Context.instance()).socket(kind)
     socket.setsockopt(zmq.LINGER, 0)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * HEARTBEAT_MS)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_S)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_EVERY_S)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_PROBES)
     socket.setsockopt(zmq.RECONNECT_IVL, 50)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
     return socket

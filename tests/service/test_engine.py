@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from support import (
 )
 
 from scgn.calibration import Calibration, build_calibration
+from scgn_client import FrameSender
 from scgn_live.app import App
 from scgn_live.engine import BROKEN_MAX, EngineState
 
@@ -119,6 +121,24 @@ def test_an_engine_that_fails_for_good_ends_the_process(tmp_path: Path) -> None:
             camera.send_multipart(frame_parts("s", index, noise_frame(1)))
         assert app.ended.wait(5)
         assert app.failed_stage() == "engine"
+
+
+def test_a_camera_that_waits_long_is_not_cut_off(tmp_path: Path) -> None:
+    """Ten seconds of back-pressure: longer than any heartbeat would have patience for."""
+
+    class Slow(Subtracts):
+        def __call__(self, raw: Any, calibration: Calibration | None) -> Any:
+            time.sleep(0.25)  # the work itself, not a wait for something
+            return raw
+
+    with running_app(tmp_path, ring_slots=2) as app, subscribed(app) as sub:
+        use(app, Slow())
+        with FrameSender(app.ingest.endpoint, "cam", "s", timeout_s=20) as sender:
+            for index in range(40):
+                sender.send(noise_frame(index, (400, 400)))
+        frames, end = sub.series("s")
+    assert [frame["frame"] for frame in frames] == list(range(40))
+    assert end["ledger"]["published"] == 40
 
 
 def test_end_in_line_at_shutdown_still_goes_out(tmp_path: Path) -> None:
