@@ -10,13 +10,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from scgn.network import SCGN
+from scgn.architectures import build_network
+from scgn.network import Network
 from scgn.published import load_published
-from scgn.sizes import Residual, Size
+from scgn.sizes import PUBLISHED, Architecture, Design, Parts, Residual, Size
 
 HEADER = "scgn"  # the one metadata key; its value is JSON
 Target = Literal["clean", "atom_map"]
@@ -33,7 +35,8 @@ class Provenance:
 
     name: for people, as in `compact-clean`; target: `clean` (intensity) or `atom_map`;
     input_units: `noise` (see scgn.units) or `counts`, what forward() takes and gives;
-    training: recipe, seed, steps, commit, torch: whatever made the weights.
+    training: recipe, seed, steps, commit, torch: whatever made the weights;
+    architecture and parts (SCGN's ablation switches): the published network where a file says none.
     """
 
     name: str
@@ -43,33 +46,53 @@ class Provenance:
     target: Target = "clean"
     input_units: InputUnits = "noise"
     training: dict[str, Any] = field(default_factory=dict)
+    architecture: Architecture = "scgn"
+    parts: Parts = PUBLISHED
+
+    @property
+    def design(self) -> Design:
+        """What is built for it; ValueError when there is no such network."""
+        size = Size(self.channels, self.blocks, self.parts)
+        return Design(self.architecture, size, self.residual)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A network in eval mode, its provenance, and an id made of name and content."""
 
-    network: SCGN
+    network: Network
     provenance: Provenance
     id: str
 
 
 def network_id(provenance: Provenance, state: dict[str, Tensor]) -> str:
     """`scgn-NAME-` and eight hex digits of the SHA-256 over all that decides the output."""
-    digest = hashlib.sha256(f"{provenance.residual} {provenance.input_units}".encode())
+    deciding: list[str] = [provenance.residual, provenance.input_units]
+    if (provenance.architecture, provenance.parts) != ("scgn", PUBLISHED):
+        deciding += [provenance.architecture, str(provenance.parts)]
+    digest = hashlib.sha256(" ".join(deciding).encode())
     for key in sorted(state):
         digest.update(key.encode())
         digest.update(state[key].detach().cpu().contiguous().numpy().tobytes())
     return f"scgn-{provenance.name}-{digest.hexdigest()[:8]}"
 
 
-def describe(network: SCGN, name: str, training: dict[str, Any] | None = None) -> Provenance:
-    """Provenance of a network trained by us: target clean, noise units."""
-    size = network.size
-    return Provenance(name, size.channels, size.blocks, network.residual, training=training or {})
+def describe(
+    network: Network,
+    name: str,
+    training: dict[str, Any] | None = None,
+    target: Target = "clean",
+    input_units: InputUnits = "noise",
+) -> Provenance:
+    """Provenance of a network trained by us."""
+    design, size = network.design, network.design.size
+    return Provenance(
+        name, size.channels, size.blocks, design.residual, target, input_units,
+        training or {}, design.architecture, size.parts,
+    )  # fmt: skip
 
 
-def checkpoint_of(network: SCGN, provenance: Provenance) -> Checkpoint:
+def checkpoint_of(network: Network, provenance: Provenance) -> Checkpoint:
     """A checkpoint held in memory, in eval mode."""
     return Checkpoint(network.eval(), provenance, network_id(provenance, network.state_dict()))
 
@@ -85,7 +108,7 @@ def replace_file(path: Path, write: Any) -> None:
         beside.unlink(missing_ok=True)
 
 
-def save_checkpoint(path: str | Path, network: SCGN, provenance: Provenance) -> None:
+def save_checkpoint(path: str | Path, network: Network, provenance: Provenance) -> None:
     """Write weights and provenance to a .safetensors file, atomically."""
     state = {key: value.contiguous() for key, value in network.state_dict().items()}
     header = {HEADER: json.dumps(asdict(provenance), sort_keys=True)}
@@ -107,27 +130,42 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 def _assemble(path: str | Path, header: str, state: dict[str, Tensor]) -> Checkpoint:
     try:
-        provenance = Provenance(**json.loads(header))
-        _check_claims(provenance, state)
-        network = SCGN(Size(provenance.channels, provenance.blocks), provenance.residual)
-        network.load_state_dict(state)
+        provenance = _provenance(json.loads(header))
+        network = _network(provenance.design, state)
     except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: header and weights do not fit: {error}") from error
     return checkpoint_of(network, provenance)
 
 
-def _check_claims(provenance: Provenance, state: dict[str, Tensor]) -> None:
-    """A header must not make us build what the tensors do not fill."""
+def _provenance(header: Any) -> Provenance:
+    """A header's content with its claims checked; the network's design is checked when built."""
+    if not isinstance(header, dict):
+        raise ValueError(f"header: expected an object, got {type(header).__name__}")
+    provenance = Provenance(**header | {"parts": Parts(**header.get("parts", {}))})
     if provenance.target not in get_args(Target):
         raise ValueError(f"target: expected one of {get_args(Target)}, got {provenance.target!r}")
     if provenance.input_units not in get_args(InputUnits):
         raise ValueError(f"input_units: expected noise or counts, got {provenance.input_units!r}")
-    depth = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
-    head = state.get("head.weight")
-    width = 0 if head is None else head.shape[0]
-    if (provenance.channels, provenance.blocks) != (width, depth):
-        claimed = f"{provenance.channels} channels and {provenance.blocks} blocks"
-        raise ValueError(f"header says {claimed}, tensors have {width} and {depth}")
+    return provenance
+
+
+def _network(design: Design, state: dict[str, Tensor]) -> Network:
+    """The design filled with `state`; a header must not make us build what the tensors do not fill.
+
+    The outline has shapes and no memory; each block of any architecture holds tensors of its own.
+    """
+    if design.size.blocks > len(state):
+        raise ValueError(f"header says {design.size.blocks} blocks, file has {len(state)} tensors")
+    with torch.device("meta"):
+        network = build_network(design)
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    names = sorted(expected.keys() | found.keys())
+    if odd := [name for name in names if expected.get(name) != found.get(name)]:
+        first = f"{odd[0]}: expected {expected.get(odd[0])}, got {found.get(odd[0])}"
+        raise ValueError(f"{len(odd)} tensors do not fit {design}, first {first}")
+    network.to_empty(device="cpu").load_state_dict(state)
+    return network
 
 
 def shipped_names() -> list[str]:
@@ -153,9 +191,5 @@ def load_network(name_or_path: str) -> Checkpoint:
 def _published_checkpoint(path: Path) -> Checkpoint:
     """The authors' file: raw 0..255 counts in, spots on black out."""
     network = load_published(path)
-    size = network.size
     origin = {"file": path.name, "layout": "published"}
-    provenance = Provenance(
-        path.stem, size.channels, size.blocks, "feature", "atom_map", "counts", origin
-    )
-    return checkpoint_of(network, provenance)
+    return checkpoint_of(network, describe(network, path.stem, origin, "atom_map", "counts"))

@@ -6,13 +6,45 @@ deviation, and a frequency one whose spectrum is weighted band by band.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scgn.sizes import Residual, Size
+from scgn.sizes import Design, Residual, Size
 
 STD_EPSILON = 1e-5  # variance floor of the published network
+
+
+class Network(nn.Module, ABC):
+    """What every architecture is: (B,1,H,W) -> (B,1,H,W), and the design it was built from."""
+
+    def __init__(self, design: Design) -> None:
+        super().__init__()
+        self.design = design
+
+    @abstractmethod
+    def start_flat(self) -> None:
+        """Set the weights so that training starts from a frame of zeros: the level in noise units.
+
+        At the doses that matter noise is 3..10 times the signal: a network that starts from the
+        noisy frame spends its first hundreds of steps on learning to subtract its own input.
+        """
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[object]:
+    """A context without autocast where there is one; outside of autocast it does nothing."""
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
+
+
+def widened(x: Tensor) -> Tensor:
+    """The same values in float32 at least; (..., any float dtype) -> (..., float32 or float64)."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def window_std(x: Tensor) -> Tensor:
@@ -20,8 +52,7 @@ def window_std(x: Tensor) -> Tensor:
 
     Computed in float32 at least: E[x^2] - E[x]^2 loses every digit in half precision.
     """
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    padded = functional.pad(wide, (1, 1, 1, 1), mode="reflect")
+    padded = functional.pad(widened(x), (1, 1, 1, 1), mode="reflect")
     mean = box_sum(padded) / 9
     mean_square = box_sum(padded * padded) / 9
     return (mean_square - mean * mean).clamp(min=STD_EPSILON).sqrt().to(x.dtype)
@@ -77,7 +108,9 @@ class FourierUnit(nn.Module):
     """Convolution across the whole frame through its spectrum; (B,C,H,W) -> (B,C,H,W).
 
     Spectrum channels are interleaved (re0, im0, re1, im1, ...) behind two coordinate planes,
-    as the published weights expect.
+    as the published weights expect. Under autocast the spectrum stays in the weights' float32:
+    its mean term grows with the frame's side and leaves half precision's range. Only the band
+    weighting, most of the arithmetic, runs in half: its features are normed and end in a sigmoid.
     """
 
     def __init__(self, size: Size) -> None:
@@ -85,26 +118,36 @@ class FourierUnit(nn.Module):
         spectral = 2 * size.branch_channels
         self.mix = nn.Conv2d(spectral + 2, spectral, 1, bias=False)
         self.norm = nn.BatchNorm2d(spectral)
-        self.band_weighting = BandWeighting(spectral, size.attention_channels)
+        bands = BandWeighting(spectral, size.attention_channels) if size.parts.band else None
+        self.band_weighting = bands
         self.project = nn.Conv2d(spectral, spectral, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        spectrum = interleaved_spectrum(x)
-        planes = coordinate_planes(spectrum).expand(x.shape[0], -1, -1, -1)
-        mixed = torch.relu(self.norm(self.mix(torch.cat((planes, spectrum), dim=1))))
-        weighted = self.project(mixed * self.band_weighting(mixed))
-        return frame_of_spectrum(weighted, x.shape[-2], x.shape[-1])
+        mixed = self._mixed(x)
+        if self.band_weighting is not None:
+            mixed = mixed * self.band_weighting(mixed)
+        with full_precision(x):
+            frames = frame_of_spectrum(self.project(mixed), x.shape[-2], x.shape[-1])
+        return frames.to(x.dtype)
+
+    def _mixed(self, x: Tensor) -> Tensor:
+        with full_precision(x):
+            spectrum = interleaved_spectrum(x.to(self.mix.weight.dtype))
+            planes = coordinate_planes(spectrum).expand(x.shape[0], -1, -1, -1)
+            return torch.relu(self.norm(self.mix(torch.cat((planes, spectrum), dim=1))))
 
 
 def interleaved_spectrum(x: Tensor) -> Tensor:
     """Orthonormal half spectrum with real and imaginary parts interleaved; -> (B,2C,H,W//2+1)."""
-    spectrum = torch.fft.rfft2(x, norm="ortho")
-    return torch.stack((spectrum.real, spectrum.imag), dim=2).flatten(1, 2)
+    spectrum = torch.fft.rfft2(widened(x), norm="ortho")
+    parts = torch.stack((spectrum.real, spectrum.imag), dim=2)
+    return parts.flatten(1, 2).to(x.dtype)
 
 
 def frame_of_spectrum(spectrum: Tensor, rows: int, columns: int) -> Tensor:
     """Inverse of `interleaved_spectrum` for a frame of rows x columns."""
-    values = torch.complex(spectrum[:, 0::2].contiguous(), spectrum[:, 1::2].contiguous())
+    wide = widened(spectrum)
+    values = torch.complex(wide[:, 0::2].contiguous(), wide[:, 1::2].contiguous())
     frames: Tensor = torch.fft.irfft2(values, s=(rows, columns), norm="ortho")
     return frames
 
@@ -124,15 +167,21 @@ class FrequencyBranch(nn.Module):
         return merged
 
 
+def plain_branch(size: Size) -> nn.Conv2d:
+    """What stands in the place of a branch that is switched off; (B,C,H,W) -> (B,C,H,W)."""
+    return nn.Conv2d(size.branch_channels, size.branch_channels, 3, padding=1)
+
+
 class Unit(nn.Module):
     """One step of both branches, each with BatchNorm and ReLU."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
-        self.spatial = DeviationWeighting(size.branch_channels)
-        self.spatial_norm = nn.BatchNorm2d(size.branch_channels)
-        self.frequency = FrequencyBranch(size)
-        self.frequency_norm = nn.BatchNorm2d(size.branch_channels)
+        channels, parts = size.branch_channels, size.parts
+        self.spatial = DeviationWeighting(channels) if parts.deviation else plain_branch(size)
+        self.spatial_norm = nn.BatchNorm2d(channels)
+        self.frequency = FrequencyBranch(size) if parts.frequency else plain_branch(size)
+        self.frequency_norm = nn.BatchNorm2d(channels)
 
     def forward(self, spatial: Tensor, frequency: Tensor) -> tuple[Tensor, Tensor]:
         return (
@@ -158,7 +207,7 @@ class Block(nn.Module):
         return fused
 
 
-class SCGN(nn.Module):
+class SCGN(Network):
     """The whole network; (B,1,H,W) float -> (B,1,H,W) float, any H and W of at least 2.
 
     residual "feature": as published, the tail's output is the result.
@@ -166,9 +215,7 @@ class SCGN(nn.Module):
     """
 
     def __init__(self, size: Size, residual: Residual = "image") -> None:
-        super().__init__()
-        if residual not in ("feature", "image"):
-            raise ValueError(f"residual must be 'feature' or 'image', got {residual!r}")
+        super().__init__(Design("scgn", size, residual))
         self.size = size
         self.residual: Residual = residual
         self.head = nn.Conv2d(1, size.channels, 3, padding=1)
@@ -179,3 +226,16 @@ class SCGN(nn.Module):
         features = self.head(noisy)
         result: Tensor = self.tail(self.blocks(features) + features)
         return noisy + result if self.residual == "image" else result
+
+    @torch.no_grad()
+    def start_flat(self) -> None:
+        """Start from a frame of zeros: the head keeps the frame, the tail takes it away."""
+        for value in self.tail.parameters():
+            value.zero_()
+        if self.residual == "image":
+            # The last block's fuse comes last among its parameters: weight, then bias.
+            fuse = list(self.blocks[-1].parameters())[-2:]
+            for value in (*self.head.parameters(), *fuse):
+                value[:1].zero_()
+            self.head.weight[0, 0, 1, 1] = 1
+            self.tail.weight[0, 0, 1, 1] = -1

@@ -1,0 +1,34 @@
+"""DnCNN: a plain stack of normed convolutions (Zhang et al., IEEE TIP 26, 3142, 2017)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from scgn.peers.peer import Body
+from scgn.sizes import Size
+
+
+def normed_convolution(channels: int) -> nn.Sequential:
+    """Convolution, BatchNorm (whose shift stands for the bias), ReLU; (B,C,H,W) -> (B,C,H,W)."""
+    convolution = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(channels), nn.ReLU())
+
+
+class DnCNN(Body):
+    """Section 3.2: convolution and ReLU, `blocks` normed convolutions, convolution.
+
+    (B,1,H,W) -> (B,1,H,W), any H and W. The paper has 64 channels and 15 blocks, and predicts the
+    noise; that is residual "image" here.
+    """
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(1, size.channels, 3, padding=1)
+        self.blocks = nn.Sequential(
+            *(normed_convolution(size.channels) for _ in range(size.blocks))
+        )
+        self.tail = nn.Conv2d(size.channels, 1, 3, padding=1)
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        result: Tensor = self.tail(self.blocks(self.head(noisy).relu()))
+        return result
