@@ -1,0 +1,101 @@
+"""`scgn train`: our recipe, the paper's, or either on the noise of one's own camera."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from scgn.calibration import Calibration, load_calibration
+from scgn.sizes import DESIGNS
+from scgn.train.data import draw, pairs
+from scgn.train.plan import TrainingError, TrainingPlan, named_plan
+from scgn.train.run import Sitting, clock_of, train, train_step
+from scgn.train.state import begin
+
+TIMED_STEPS = 4
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the verb."""
+    plan = TrainingPlan()
+    parser.add_argument("--size", choices=sorted(DESIGNS), default=plan.size)
+    parser.add_argument("--recipe", choices=["ours", "white-noise", "paper"], default="ours")
+    parser.add_argument("--target", choices=["clean", "atom_map"], help="what it learns")
+    amount = parser.add_mutually_exclusive_group()
+    amount.add_argument("--steps", type=int, help=f"optimiser steps (default {plan.steps})")
+    amount.add_argument("--minutes", type=float, help="as many steps as fit: core-minutes on a CPU")
+    parser.add_argument("--sides", type=int, nargs="+", help="sides of training frames, px")
+    parser.add_argument("--pixels-per-step", type=int, help=f"default {plan.pixels_per_step}")
+    parser.add_argument("--peak-rate", type=float, help=f"learning rate, default {plan.peak_rate}")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], help="of convolutions")
+    parser.add_argument("--seed", type=int, default=plan.seed)
+    parser.add_argument("--start-from", help="begin with this network's weights (name or path)")
+    parser.add_argument("--calibration", type=Path, help="learn this camera's noise (.npz)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of state, weights and log")
+    sitting = parser.add_argument_group("this sitting (decides nothing about the weights)")
+    sitting.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    sitting.add_argument("--workers", type=int, default=0, help="processes that draw ahead")
+    sitting.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    sitting.add_argument("--compile", action="store_true", help="fuse the network: slow to start")
+    sitting.add_argument("--stop-after", type=float, default=float("inf"), help="s, then resume")
+    sitting.add_argument("--every", type=float, default=120.0, help="s between checkpoints")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train or resume; prints the path of the weights."""
+    torch.set_num_threads(args.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    device = torch.device(args.device)
+    camera = None if args.calibration is None else camera_of(args.calibration)
+    plan = plan_of(args, camera)
+    if args.minutes is not None:
+        plan = replace(plan, steps=planned_steps(plan, args.minutes, args.out, device))
+    sitting = Sitting(args.every, args.stop_after, args.compile, args.workers)
+    print(train(plan, args.out, device, sitting, camera))
+    return 0
+
+
+def plan_of(args: argparse.Namespace, camera: Calibration | None) -> TrainingPlan:
+    """The recipe with what the flags change."""
+    flags = {
+        "target": args.target, "steps": args.steps, "sides_px": args.sides and tuple(args.sides),
+        "pixels_per_step": args.pixels_per_step, "peak_rate": args.peak_rate,
+        "precision": args.precision,
+    }  # fmt: skip
+    given = {name: value for name, value in flags.items() if value is not None}
+    return named_plan(
+        args.recipe, size=args.size, seed=args.seed, start_from=args.start_from,
+        camera=None if camera is None else camera.id, **given,
+    )  # fmt: skip
+
+
+def camera_of(path: Path) -> Calibration:
+    """A calibration whose noise is known; TrainingError when it holds none."""
+    calibration = load_calibration(path)
+    if calibration.noise is None:
+        raise TrainingError(f"{path.name}: expected a calibration with noise (scgn calibrate)")
+    return calibration
+
+
+def planned_steps(
+    plan: TrainingPlan, minutes: float, folder: Path, device: torch.device
+) -> int:
+    """How many steps fit into `minutes` here; measured once a folder, so that a run can resume."""
+    kept = folder / "steps.txt"
+    if not kept.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        kept.write_text(str(max(1, int(60 * minutes / seconds_per_step(plan, device)))))
+    return int(kept.read_text())
+
+
+def seconds_per_step(plan: TrainingPlan, device: torch.device) -> float:
+    """Work of one step, data included, in seconds of this device's clock."""
+    state, clock = begin(plan, device), clock_of(device)
+    train_step(state, plan, pairs(plan, draw(plan, 0)))
+    before = clock()
+    for step in range(1, 1 + TIMED_STEPS):
+        float(train_step(state, plan, pairs(plan, draw(plan, step))))
+    return (clock() - before) / TIMED_STEPS

@@ -1,0 +1,101 @@
+"""What decides the weights of a run, and the recipes that have a name."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from scgn.checkpoint import InputUnits, Target
+from scgn.simulate import Recipe
+from scgn.sizes import Design, design_named
+
+Loss = Literal["rmse", "l1"]
+Precision = Literal["float32", "bfloat16"]
+Data = Literal["physical", "paper"]
+
+
+class TrainingError(ValueError):
+    """A run cannot begin or go on as asked."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Everything that decides the weights, but for the rounding of the device.
+
+    size: row of the table of networks; target: what it learns; input_units: what it takes;
+    steps: optimiser steps; seed: of weights and data; sides_px: sides of square training frames,
+    one drawn per step (a spectrum's peaks grow with the side, so a single side would teach a single
+    size); pixels_per_step: how many frames follow; peak_rate: learning rate; constant_rate: no
+    warm-up, no cosine; loss: `rmse` per frame or `l1`; precision: of the convolutions;
+    epoch_steps: the data repeats after so many steps, None for never; data: `physical` frames of
+    `recipe` or the `paper`'s; camera: header of the calibration whose noise replaces drawn
+    detectors; start_from: a network whose weights the run begins with.
+    """
+
+    size: str = "tiny"
+    target: Target = "clean"
+    input_units: InputUnits = "noise"
+    steps: int = 1000
+    sides_px: tuple[int, ...] = (64, 96, 128, 192)
+    pixels_per_step: int = 4 * 96 * 96
+    peak_rate: float = 1.5e-3
+    constant_rate: bool = False
+    warmup_steps: int = 100
+    average_decay: float = 0.998
+    loss: Loss = "rmse"
+    precision: Precision = "float32"
+    seed: int = 0
+    epoch_steps: int | None = None
+    data: Data = "physical"
+    recipe: Recipe = field(default_factory=Recipe)
+    camera: str | None = None
+    start_from: str | None = None
+
+    @property
+    def design(self) -> Design:
+        """The network's design; an atom map is no correction of the frame, so no image residual."""
+        design = design_named(self.size)
+        if self.target == "atom_map" and design.residual == "image":
+            return replace(design, residual="feature")
+        return design
+
+    @property
+    def name(self) -> str:
+        """For people, as in `compact-clean`."""
+        return f"{self.size}-{self.target.replace('_', '-')}"
+
+
+# Noise that no camera was calibrated for: shot and read noise alone, white.
+WHITE_NOISE: dict[str, Any] = {
+    "line_noise": (0.0, 0.0), "blur_px": (0.0, 0.0), "response": (0.0, 0.0),
+    "hot_share": (0.0, 0.0), "clip_share": 0.0,
+}  # fmt: skip
+
+PAPER: dict[str, Any] = {  # section 4.1: L1, Adam 2e-4, batch 8, 100 epochs of 1,000 whole frames
+    "target": "atom_map", "input_units": "counts", "steps": 12_500, "sides_px": (256,),
+    "pixels_per_step": 8 * 256**2, "peak_rate": 2e-4, "constant_rate": True, "loss": "l1",
+    "epoch_steps": 125, "data": "paper",
+}  # fmt: skip
+
+
+def named_plan(recipe: str, **changes: Any) -> TrainingPlan:
+    """The plan of a recipe, `ours`, `white-noise` or `paper`, with changes; TrainingError names them."""
+    known: dict[str, dict[str, Any]] = {
+        "ours": {},
+        "white-noise": {"recipe": Recipe(**WHITE_NOISE)},
+        "paper": PAPER,
+    }
+    if recipe not in known:
+        raise TrainingError(f"unknown recipe {recipe!r}, expected one of {sorted(known)}")
+    return TrainingPlan(**(known[recipe] | changes))
+
+
+def learning_rate(plan: TrainingPlan, step: int) -> float:
+    """Linear warm-up, then half a cosine down to a hundredth of the peak; or the peak throughout."""
+    if plan.constant_rate:
+        return plan.peak_rate
+    if step < plan.warmup_steps:
+        return plan.peak_rate * (step + 1) / plan.warmup_steps
+    progress = (step - plan.warmup_steps) / max(1, plan.steps - plan.warmup_steps)
+    return plan.peak_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))

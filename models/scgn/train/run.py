@@ -1,0 +1,186 @@
+"""Training on endless simulated frames: one loop, any network, one CPU core or one GPU.
+
+Noise units in and out, AdamW with warm-up and cosine, an average of the weights. A run that is
+resumed at any minute ends with the weights of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from scgn.architectures import parameters
+from scgn.calibration import Calibration
+from scgn.checkpoint import describe, save_checkpoint
+from scgn.noise import NoiseModel
+from scgn.train.data import Pairs, stream, validation_pairs
+from scgn.train.plan import TrainingPlan, learning_rate
+from scgn.train.state import TrainingState, begin, resume, save_state, update_average
+
+Forward = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """How a run is carried out; nothing here decides the weights.
+
+    every_s: seconds between checkpoints; stop_after_s: leave then, to be resumed; compiled: let
+    torch.compile fuse the network (about a minute for each side, then faster); workers: processes
+    that draw frames ahead.
+    """
+
+    every_s: float = 120.0
+    stop_after_s: float = float("inf")
+    compiled: bool = False
+    workers: int = 0
+
+
+def frame_errors(plan: TrainingPlan, forward: Forward, data: Pairs) -> Tensor:
+    """Error of each frame, (B,), in the network's units.
+
+    `rmse`: the root weighs faint and bright frames alike; a plain square would learn bright ones
+    only. `l1`: mean absolute error, the paper's.
+    """
+    half = plan.precision == "bfloat16"
+    with torch.autocast(data.given.device.type, torch.bfloat16, enabled=half):
+        result = forward(data.given)
+    error = result.float() - data.wanted
+    if plan.loss == "l1":
+        return error.abs().mean(dim=(1, 2, 3))
+    root: Tensor = (error.square().mean(dim=(1, 2, 3)) + 1e-6).sqrt()
+    return root
+
+
+def train_step(
+    state: TrainingState, plan: TrainingPlan, data: Pairs, forward: Forward | None = None
+) -> Tensor:
+    """One optimiser step and one step of the weight average; returns the loss, not waited for."""
+    for group in state.optimiser.param_groups:
+        group["lr"] = learning_rate(plan, state.step)
+    state.network.train()
+    loss = frame_errors(plan, forward or state.network, data.to(state.device)).mean()
+    state.optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
+    state.optimiser.step()
+    state.step += 1
+    update_average(state, plan)
+    return loss.detach()
+
+
+@torch.inference_mode()
+def validate(state: TrainingState, plan: TrainingPlan, data: Pairs) -> dict[str, float]:
+    """Error of the averaged weights on frames never trained on, and for intensity in noise units
+    the gain over the noisy frame in dB.
+    """
+    # One by one: the same bits in less than half the time and memory, as each frame fits a cache.
+    frames = map(Pairs, data.given[:, None], data.wanted[:, None])
+    parts = [frame_errors(plan, state.average, frame.to(state.device)) for frame in frames]
+    errors = torch.cat(parts).cpu()
+    found = {"error": float(errors.mean())}
+    if plan.target == "clean" and plan.loss == "rmse":
+        noisy = (data.given - data.wanted).square().mean(dim=(1, 2, 3))
+        found["gain_db"] = float((10 * torch.log10(noisy / errors.square())).mean())
+    return found
+
+
+def commit() -> str:
+    """The source tree's commit, or `unknown` outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def clock_of(device: torch.device) -> Callable[[], float]:
+    """Seconds of work: of all cores together on a CPU, whoever else uses them; of a wall by a GPU."""
+    return time.process_time if device.type == "cpu" else time.monotonic
+
+
+def device_name(device: torch.device) -> str:
+    """`CPU, n threads` or the GPU's own name."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"CPU, {torch.get_num_threads()} thread(s)"
+
+
+def export(path: Path, state: TrainingState, plan: TrainingPlan) -> None:
+    """The averaged weights as a checkpoint that says how they were made."""
+    known = asdict(plan) | {"start_from": plan.start_from and Path(plan.start_from).name}
+    training: dict[str, Any] = {
+        "plan": known, "steps_done": state.step, "minutes": round(state.minutes, 1),
+        "device": device_name(state.device), "torch": torch.__version__,
+        "parameters": parameters(state.average), "commit": commit(),
+        "data": "scgn.simulate", "started_from": state.origin,
+    }  # fmt: skip
+    device, average = state.device, state.average.cpu()
+    provenance = describe(average, plan.name, training, plan.target, plan.input_units)
+    save_checkpoint(path, average, provenance)
+    state.average.to(device)
+
+
+def checkpoints(
+    state: TrainingState, plan: TrainingPlan, camera: NoiseModel | None, sitting: Sitting
+) -> Iterator[float | None]:
+    """Train to the plan's end or the sitting's; yields the recent loss whenever a checkpoint is due.
+
+    The last yield is the end of either.
+    """
+    forward: Forward = torch.compile(state.network) if sitting.compiled else state.network
+    begun = last = time.monotonic()
+    recent: Tensor | None = None
+    bar = tqdm(total=plan.steps, initial=state.step, mininterval=5, desc=f"train {plan.name}")
+    for data in stream(plan, camera, state.step, sitting.workers):
+        loss = train_step(state, plan, data, forward)
+        recent = loss if recent is None else 0.98 * recent + 0.02 * loss
+        bar.update()
+        now = time.monotonic()
+        if now - begun >= sitting.stop_after_s:
+            break
+        if now - last >= sitting.every_s:
+            bar.set_postfix(loss=f"{float(recent):.4f}", refresh=False)
+            yield float(recent)
+            last = time.monotonic()
+    bar.close()
+    yield None if recent is None else float(recent)
+
+
+def train(
+    plan: TrainingPlan,
+    folder: Path,
+    device: torch.device,
+    sitting: Sitting | None = None,
+    camera: Calibration | None = None,
+) -> Path:
+    """Run or resume the plan in `folder`; returns the path of the exported weights.
+
+    Writes state.safetensors (to resume), weights.safetensors (averaged) and log.jsonl (one line a
+    checkpoint: step, minutes, loss, validation). camera: its noise replaces drawn detectors.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state, kept = begin(plan, device), folder / "state.safetensors"
+    if kept.exists():
+        resume(kept, state, plan)
+    noise = None if camera is None else camera.noise
+    held_out = validation_pairs(plan, noise)
+    weights, clock = folder / "weights.safetensors", clock_of(device)
+    before = clock() - 60 * state.minutes
+    for loss in checkpoints(state, plan, noise, sitting or Sitting()):
+        state.minutes = (clock() - before) / 60
+        save_state(kept, state, plan)
+        export(weights, state, plan)
+        found = validate(state, plan, held_out)
+        row = {"step": state.step, "minutes": round(state.minutes, 2), "loss": loss, **found}
+        with (folder / "log.jsonl").open("a") as log:
+            log.write(json.dumps(row) + "\n")
+    return weights
