@@ -5,5 +5,6 @@ from __future__ import annotations
 from scgn.simulate.batch import SimulatedBatch
 from scgn.simulate.generator import simulate
 from scgn.simulate.recipe import Recipe
+from scgn.simulate.sets import evaluation_set, noise_only_set
 
-__all__ = ["Recipe", "SimulatedBatch", "simulate"]
+__all__ = ["Recipe", "SimulatedBatch", "evaluation_set", "noise_only_set", "simulate"]
