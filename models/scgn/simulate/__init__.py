@@ -1,4 +1,4 @@
-"""The physical generator: structures, optics, detector; frames with both targets and their atoms."""
+"""The physical generator: structures, optics, detector; frames, both targets, their atoms."""
 
 from __future__ import annotations
 

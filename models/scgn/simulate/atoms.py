@@ -62,14 +62,15 @@ def render(atoms: Atoms, weight: Tensor, sigma_px: Tensor, side_px: int) -> Tens
     count = len(atoms.spacing_px)
     parts = [padded(values, atoms.frame, count) for values in (atoms.position_px, weight, sigma_px)]
     if weight.device.type == "cuda":
-        return _products(*parts, side_px)
+        return _products(parts, side_px)
     # One by one on a CPU: padding to the fullest frame would cost more than it saves.
     full = torch.bincount(atoms.frame, minlength=count).tolist()
     each = ([part[i : i + 1, :most] for part in parts] for i, most in enumerate(full))
-    return torch.cat([_products(*one, side_px) for one in each])
+    return torch.cat([_products(one, side_px) for one in each])
 
 
-def _products(centre: Tensor, height: Tensor, sigma_px: Tensor, side_px: int) -> Tensor:
+def _products(parts: list[Tensor], side_px: int) -> Tensor:
+    centre, height, sigma_px = parts
     pixels = torch.arange(side_px, dtype=torch.float32, device=height.device)
     away = (pixels - centre[..., None]) / sigma_px.clamp(min=1e-3)[:, :, None, None]
     profile = torch.exp(-0.5 * away.square())

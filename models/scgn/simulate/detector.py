@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ class Detector:
     line_blend: how much of its neighbour each line repeats; along_columns: whether columns share
     it, else rows; signal_transfer, noise_transfer: what the point spread does to signal and point
     noise, (B,1,H,W//2+1), None for nothing; response: relative deviation that the gain reference
-    leaves; hot_share: of pixels; clips: whether counts below 0 are lost; whole: rounded to integers.
+    leaves; hot_share: of pixels; clips: whether counts below 0 are lost; whole: rounded.
     """
 
     gain_adu_per_e: Tensor
@@ -41,8 +41,8 @@ class Detector:
 
     def to(self, device: torch.device) -> Detector:
         """The same on a device."""
-        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(self).items()}
-        return Detector(**moved)
+        moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
 
 
 def column(values: Any) -> Tensor:
@@ -77,7 +77,8 @@ def filtered(frames: Tensor, transfer: Tensor | None) -> Tensor:
     if transfer is None:
         return frames
     spectrum = torch.fft.rfft2(frames) * transfer
-    return torch.fft.irfft2(spectrum, s=frames.shape[-2:])
+    result: Tensor = torch.fft.irfft2(spectrum, s=frames.shape[-2:])
+    return result
 
 
 def line_noise(detector: Detector, shape: torch.Size, generator: torch.Generator) -> Tensor:
@@ -156,5 +157,5 @@ def noise_transfer(noise: NoiseModel, side_px: int) -> Tensor | None:
     wrapped = torch.zeros(side_px, side_px)
     reach = kernel.shape[0] // 2
     wrapped[: kernel.shape[0], : kernel.shape[1]] = kernel
-    power = torch.fft.rfft2(wrapped.roll((-reach, -reach), (0, 1))).real
+    power: Tensor = torch.fft.rfft2(wrapped.roll((-reach, -reach), (0, 1))).real
     return power.clamp(min=0).sqrt()[None, None]

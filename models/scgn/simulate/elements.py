@@ -1,7 +1,8 @@
 """How strongly atoms scatter electrons: five Gaussians an element (Peng et al. 1996).
 
-L.-M. Peng, G. Ren, S. L. Dudarev, M. J. Whelan, Acta Cryst. A52 (1996) 257-276; International Tables
-for Crystallography, volume C, table 4.3.2.2: f(s) = sum a exp(-b s^2), s = k/2, f in A, b in A^2.
+L.-M. Peng, G. Ren, S. L. Dudarev, M. J. Whelan, Acta Cryst. A52 (1996) 257-276; International
+Tables for Crystallography, volume C, table 4.3.2.2: f(s) = sum a exp(-b s^2), s = k/2, f in A,
+b in A^2.
 """
 
 from __future__ import annotations

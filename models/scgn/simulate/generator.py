@@ -63,12 +63,17 @@ def atomic_phase(
     for species in (0, 1):
         weight = atoms.amplitude * (atoms.species == species) / (2 * math.pi * NARROW_PX**2)
         points = torch.fft.rfft2(render(atoms, weight, narrow, side))
-        factor = torch.cat([
-            projected_phase(pair[species], k_px / pixel_a[i], interaction_per_v_a(voltage_kv[i]))[None]
-            for i, pair in enumerate(materials)
-        ])  # fmt: skip
+        elements = [pair[species] for pair in materials]
+        factor = _factors(elements, k_px / pixel_a, interaction_per_v_a(voltage_kv))
         spectrum = spectrum + points * factor * sharpen / pixel_a.square()
-    return torch.fft.irfft2(spectrum, s=(side, side))
+    phase: Tensor = torch.fft.irfft2(spectrum, s=(side, side))
+    return phase
+
+
+def _factors(elements: list[str], k_per_a: Tensor, interaction: Tensor) -> Tensor:
+    """The projected phase of each frame's element, rad A^2, (B,side,side//2+1)."""
+    each = zip(elements, k_per_a, interaction, strict=True)
+    return torch.stack([projected_phase(element, k, strength) for element, k, strength in each])
 
 
 def film_phase(strength_rad: Tensor, pixel_a: Tensor, side: int, rng: torch.Generator) -> Tensor:
@@ -78,7 +83,8 @@ def film_phase(strength_rad: Tensor, pixel_a: Tensor, side: int, rng: torch.Gene
     white = torch.randn(len(pixel_a), side, side, generator=rng, device=pixel_a.device)
     shape = projected_phase("C", k_px / pixel_a, torch.ones(1, device=pixel_a.device))
     grain = torch.fft.irfft2(torch.fft.rfft2(white) * shape * aperture(k_px), s=(side, side))
-    return strength_rad * grain / grain.std(dim=(-2, -1), keepdim=True)
+    film: Tensor = strength_rad * grain / grain.std(dim=(-2, -1), keepdim=True)
+    return film
 
 
 def physical_images(

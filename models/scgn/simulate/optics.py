@@ -100,7 +100,8 @@ def form_image(phase: Tensor, absorption: Tensor, optics: Optics, pixel_a: Tenso
     wave = torch.polar(torch.exp(-absorption), phase)
     spectrum = torch.fft.fft2(wave) * transfer(optics, phase.shape[-1], pixel_a)
     image = torch.fft.ifft2(spectrum)
-    return image.real.square() + image.imag.square()
+    intensity: Tensor = image.real.square() + image.imag.square()
+    return intensity
 
 
 def draw_optics(rng: np.random.Generator, count: int) -> Optics:

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scgn.simulate.atoms import render
+from scgn.simulate.atoms import atom_map, render, vacuum
 from scgn.simulate.batch import SimulatedBatch, atom_sign
-from scgn.simulate.atoms import atom_map, vacuum
 from scgn.simulate.structures import draw_atoms
 
 LEVEL, LIFT = 89.0, 37.0
@@ -48,5 +47,6 @@ def simulate_paper(rng: np.random.Generator, frame_count: int, side_px: int) -> 
     ones = torch.ones(frame_count)
     return SimulatedBatch(
         noisy.round().clamp(0, 255), clean, atom_map(atoms, side_px), atoms,
-        atom_sign(clean, atoms), LEVEL * ones.view(-1, 1, 1, 1), 0.02 * ones, vacuum(atoms, side_px),
+        atom_sign(clean, atoms),
+        LEVEL * ones.view(-1, 1, 1, 1), 0.02 * ones, vacuum(atoms, side_px),
     )  # fmt: skip

@@ -20,7 +20,7 @@ SCENES = replace(Recipe(), spacing_px=(7.0, 22.0), film_rad=(0.0, 0.03), phase_m
 
 def test_camera(frame_count: int, side_px: int, dose_e_per_px: float) -> Detector:
     """An integrating camera: 20 counts per electron, 0.3 e read noise, 0.4 px of blur, and column
-    noise of half the point noise (frames of even index) or row noise (odd), redrawn each frame.
+    noise of a fifth of the point noise (frames of even index) or row noise (odd), redrawn each.
     """
     same = np.ones(frame_count)
     point_e = np.sqrt(dose_e_per_px + 0.3**2)
@@ -28,7 +28,7 @@ def test_camera(frame_count: int, side_px: int, dose_e_per_px: float) -> Detecto
     return Detector(
         gain_adu_per_e=column(20 * same),
         read_noise_adu=column(20 * 0.3 * same),
-        line_noise_adu=column(20 * 0.5 * point_e * same),
+        line_noise_adu=column(20 * 0.2 * point_e * same),
         line_blend=column(0.5 * same),
         along_columns=column(np.arange(frame_count) % 2 == 0),
         signal_transfer=blur, noise_transfer=blur,

@@ -80,7 +80,7 @@ def lattice(rng: np.random.Generator, spacing_px: float, reach_px: float) -> Sit
         second = points + rng.choice([0.5, 1 / 3]) * (cell[0] + cell[1])
         faint = np.full(len(second), rng.uniform(0.3, 1.0))
         sites = together(sites, Sites(second, faint, np.ones(len(second), np.int64)))
-    return sites.where((np.abs(sites.position) < reach_px).all(axis=1))
+    return sites.where(np.asarray((np.abs(sites.position) < reach_px).all(axis=1)))
 
 
 def liquid(rng: np.random.Generator, spacing_px: float, reach_px: float) -> Sites:
@@ -132,7 +132,8 @@ def wedge(rng: np.random.Generator, points: Floats, reach_px: float) -> Floats:
     """Relative thickness (N,) of a specimen that grows thicker along one direction, 0.4..1."""
     angle = rng.uniform(0, 2 * math.pi)
     along = points @ np.array([math.cos(angle), math.sin(angle)]) / (1.5 * reach_px)
-    return 1 - rng.choice([0.0, rng.uniform(0, 0.6)]) * (0.5 + 0.5 * along.clip(-1, 1))
+    slope = float(rng.choice([0.0, rng.uniform(0, 0.6)]))
+    return np.asarray(1 - slope * (0.5 + 0.5 * along.clip(-1, 1)))
 
 
 def draw_atoms(
@@ -140,7 +141,8 @@ def draw_atoms(
 ) -> Atoms:
     """Atoms of `frame_count` independent fields, each side_px square."""
     fields = []
-    spacings = np.exp(rng.uniform(*np.log(spacing_range_px), frame_count))
+    low, high = np.log(spacing_range_px)
+    spacings = np.exp(rng.uniform(low, high, frame_count))
     reach_px = side_px / 2 + MARGIN_PX
     for spacing in spacings:
         sites = draw_field(rng, float(spacing), reach_px)

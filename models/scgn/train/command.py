@@ -80,9 +80,7 @@ def camera_of(path: Path) -> Calibration:
     return calibration
 
 
-def planned_steps(
-    plan: TrainingPlan, minutes: float, folder: Path, device: torch.device
-) -> int:
+def planned_steps(plan: TrainingPlan, minutes: float, folder: Path, device: torch.device) -> int:
     """How many steps fit into `minutes` here; measured once a folder, so that a run can resume."""
     kept = folder / "steps.txt"
     if not kept.exists():

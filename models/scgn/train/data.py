@@ -1,4 +1,4 @@
-"""Endless training frames: step k draws from (seed, k), so a run resumes at any minute unchanged."""
+"""Endless training frames: step k draws from (seed, k), so any run can be resumed unchanged."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _one_thread(_: int) -> None:
 def stream(
     plan: TrainingPlan, camera: NoiseModel | None, first: int, workers: int
 ) -> Iterator[Pairs]:
-    """Pairs of the steps from `first` to the plan's end; drawn ahead by worker processes, if any."""
+    """Pairs of the steps from `first` to the plan's end; drawn ahead by workers, if any."""
     loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
         StepData(plan, camera, first), batch_size=None, shuffle=False, num_workers=workers,
         worker_init_fn=_one_thread, prefetch_factor=4 if workers else None,

@@ -80,7 +80,7 @@ PAPER: dict[str, Any] = {  # section 4.1: L1, Adam 2e-4, batch 8, 100 epochs of 
 
 
 def named_plan(recipe: str, **changes: Any) -> TrainingPlan:
-    """The plan of a recipe, `ours`, `white-noise` or `paper`, with changes; TrainingError names them."""
+    """The plan of a recipe, `ours`, `white-noise` or `paper`, with changes; else TrainingError."""
     known: dict[str, dict[str, Any]] = {
         "ours": {},
         "white-noise": {"recipe": Recipe(**WHITE_NOISE)},
@@ -92,7 +92,7 @@ def named_plan(recipe: str, **changes: Any) -> TrainingPlan:
 
 
 def learning_rate(plan: TrainingPlan, step: int) -> float:
-    """Linear warm-up, then half a cosine down to a hundredth of the peak; or the peak throughout."""
+    """Linear warm-up, then half a cosine to a hundredth of the peak; or the peak throughout."""
     if plan.constant_rate:
         return plan.peak_rate
     if step < plan.warmup_steps:

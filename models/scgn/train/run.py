@@ -67,7 +67,8 @@ def train_step(
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate(plan, state.step)
     state.network.train()
-    loss = frame_errors(plan, forward or state.network, data.to(state.device)).mean()
+    whole = state.network if forward is None else forward
+    loss = frame_errors(plan, whole, data.to(state.device)).mean()
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
@@ -103,7 +104,7 @@ def commit() -> str:
 
 
 def clock_of(device: torch.device) -> Callable[[], float]:
-    """Seconds of work: of all cores together on a CPU, whoever else uses them; of a wall by a GPU."""
+    """Seconds of work: of all cores together on a CPU, of the wall clock on a GPU."""
     return time.process_time if device.type == "cpu" else time.monotonic
 
 
@@ -132,7 +133,7 @@ def export(path: Path, state: TrainingState, plan: TrainingPlan) -> None:
 def checkpoints(
     state: TrainingState, plan: TrainingPlan, camera: NoiseModel | None, sitting: Sitting
 ) -> Iterator[float | None]:
-    """Train to the plan's end or the sitting's; yields the recent loss whenever a checkpoint is due.
+    """Train to the end of plan or sitting; yields the recent loss whenever a checkpoint is due.
 
     The last yield is the end of either.
     """

@@ -23,8 +23,8 @@ Optimiser = torch.optim.AdamW
 @dataclass
 class TrainingState:
     """network: being trained; average: moving average of its weights (BatchNorm makes single
-    checkpoints swing by decibels); minutes: of work in every sitting, core-minutes on a CPU; origin:
-    of `start_from`.
+    checkpoints swing by decibels); minutes: of work in every sitting, core-minutes on a CPU;
+    origin: of `start_from`.
     """
 
     network: Network
