@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scgn.calibration import Calibration, neighbours_of_defects
 from scgn.checkpoint import Checkpoint
-from scgn.units import noise_units
+from scgn.units import ATOM_MAP_PEAK, NoiseUnits, noise_units
 
 SIDE_MIN = 4  # px; below, reflected windows and noise estimates have nothing to stand on
 
@@ -69,6 +69,7 @@ class Denoiser:
         if units not in ("noise", "counts"):
             raise ValueError(f"input_units must be 'noise' or 'counts', got {units!r}")
         self._noise_units = units == "noise"
+        self._maps_atoms = checkpoint.provenance.target == "atom_map"
         # Channels last is what the convolutions want, on CPU and GPU alike.
         self._network = checkpoint.network.to(device)
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -82,6 +83,8 @@ class Denoiser:
         self, raw: NDArray[np.generic], calibration: Calibration | None = None
     ) -> NDArray[np.float32]:
         """Denoised counts, (rows, columns) float32, of one raw frame of any wire dtype.
+
+        A network whose target is the atom map gives spots on black, 0..255, whatever the counts.
 
         Raises FrameError: `too_small` below SIDE_MIN pixels a side, `calibration_shape` when the
         calibration is for another, `non_finite` when the frame or the result holds NaN or infinity.
@@ -97,8 +100,14 @@ class Denoiser:
         units = noise_units(frames)
         if not bool(torch.isfinite(units.level + units.scale).all()):
             raise FrameError("non_finite", "frame holds NaN or infinite values")
-        denoised = self._network(units.enter(frames) if self._noise_units else frames)
-        result = units.leave(denoised) if self._noise_units else denoised
+        result = self._forward(frames, units)
         if not bool(torch.isfinite(result.sum())):
             raise FrameError("non_finite", "network gave NaN or infinite values")
         return np.asarray(result[0, 0].cpu().numpy())
+
+    def _forward(self, frames: Tensor, units: NoiseUnits) -> Tensor:
+        if not self._noise_units:
+            counts: Tensor = self._network(frames)
+            return counts
+        result: Tensor = self._network(units.enter(frames))
+        return ATOM_MAP_PEAK * result if self._maps_atoms else units.leave(result)

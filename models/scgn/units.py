@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+ATOM_MAP_PEAK = 255.0  # an atom map is on the paper's 8-bit scale, whatever the counts
 BLOCK = 16  # px; noise is measured per block and the median taken, so hot pixels do not count
 
 

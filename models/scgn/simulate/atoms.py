@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-ATOM_MAP_PEAK = 255.0  # the paper's 8-bit scale
+from scgn.units import ATOM_MAP_PEAK
+
 FOOTPRINT = (0.2, 1.0, 4.0)  # sigma of an atom map's spot: share of the spacing, least and most px
 
 

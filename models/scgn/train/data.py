@@ -12,10 +12,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from scgn.noise import NoiseModel
 from scgn.simulate import SimulatedBatch, simulate
-from scgn.simulate.atoms import ATOM_MAP_PEAK
 from scgn.simulate.paper import simulate_paper
 from scgn.train.plan import TrainingPlan
-from scgn.units import noise_units
+from scgn.units import ATOM_MAP_PEAK, noise_units
 
 VALIDATION_SEED = 10**6  # no training step draws from it
 
