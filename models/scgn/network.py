@@ -108,9 +108,8 @@ class FourierUnit(nn.Module):
     """Convolution across the whole frame through its spectrum; (B,C,H,W) -> (B,C,H,W).
 
     Spectrum channels are interleaved (re0, im0, re1, im1, ...) behind two coordinate planes,
-    as the published weights expect. Under autocast the spectrum stays in the weights' float32:
-    its mean term grows with the frame's side and leaves half precision's range. Only the band
-    weighting, most of the arithmetic, runs in half: its features are normed and end in a sigmoid.
+    as the published weights expect. All of it stays in the weights' float32 under autocast: a
+    spectrum's mean term grows with the frame's side and leaves half precision's range.
     """
 
     def __init__(self, size: Size) -> None:
@@ -123,18 +122,17 @@ class FourierUnit(nn.Module):
         self.project = nn.Conv2d(spectral, spectral, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        mixed = self._mixed(x)
-        if self.band_weighting is not None:
-            mixed = mixed * self.band_weighting(mixed)
         with full_precision(x):
-            frames = frame_of_spectrum(self.project(mixed), x.shape[-2], x.shape[-1])
+            weighted = self.project(self._banded(x.to(self.mix.weight.dtype)))
+            frames = frame_of_spectrum(weighted, x.shape[-2], x.shape[-1])
         return frames.to(x.dtype)
 
-    def _mixed(self, x: Tensor) -> Tensor:
-        with full_precision(x):
-            spectrum = interleaved_spectrum(x.to(self.mix.weight.dtype))
-            planes = coordinate_planes(spectrum).expand(x.shape[0], -1, -1, -1)
-            return torch.relu(self.norm(self.mix(torch.cat((planes, spectrum), dim=1))))
+    def _banded(self, x: Tensor) -> Tensor:
+        """Mixed spectrum channels, each by its band weight where there are any; (B,2C,H,W//2+1)."""
+        spectrum = interleaved_spectrum(x)
+        planes = coordinate_planes(spectrum).expand(x.shape[0], -1, -1, -1)
+        mixed = torch.relu(self.norm(self.mix(torch.cat((planes, spectrum), dim=1))))
+        return mixed if self.band_weighting is None else mixed * self.band_weighting(mixed)
 
 
 def interleaved_spectrum(x: Tensor) -> Tensor:

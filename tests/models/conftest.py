@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from networks import shaken
 
 from scgn.network import SCGN
 from scgn.sizes import Residual, Size
@@ -20,20 +21,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def shaken(network: SCGN, seed: int) -> SCGN:
-    """The same network in eval mode with no parameter or running statistic left at its default."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, value in network.state_dict().items():
-            noise = torch.rand(value.shape, generator=generator, dtype=torch.float64)
-            if name.endswith("running_var"):
-                value.copy_(0.5 + 1.5 * noise)
-            elif value.is_floating_point():
-                fan_in = max(1, value[0].numel()) if value.dim() else 1
-                value.copy_((2 * noise - 1) * (3 / fan_in) ** 0.5)
-    return network.eval()
 
 
 @pytest.fixture

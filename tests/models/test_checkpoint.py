@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -26,7 +27,7 @@ from scgn.checkpoint import (
     save_checkpoint,
     shipped_names,
 )
-from scgn.sizes import Size
+from scgn.sizes import Design, Parts, Size
 
 SHIPPED = shipped_names()
 TRAINING = {"plan": {"seed": 3, "sides_px": [64, 96]}, "commit": "0123abc", "torch": "2.13.0"}
@@ -45,6 +46,7 @@ def saved(tmp_path, network_of) -> tuple[Path, Checkpoint]:
 
 
 OWN = Provenance("own", 16, 2, "image")
+FITS = {"name": "own", "channels": 8, "blocks": 2, "residual": "feature"}  # what `saved` holds
 
 
 def test_round_trip_is_exact(saved) -> None:
@@ -88,6 +90,31 @@ def test_id_names_network_and_content(network_of) -> None:
     assert network_id(replace(OWN, residual="feature"), state) != first
     assert network_id(replace(OWN, input_units="counts"), state) != first
     assert network_id(OWN, {f"a.{key}": value for key, value in state.items()}) != first
+
+
+def test_id_of_another_function_differs(network_of) -> None:
+    state = network_of(seed=1).state_dict()
+    ids = {network_id(OWN, state), network_id(replace(OWN, architecture="dncnn"), state)}
+    ids.add(network_id(replace(OWN, parts=Parts(band=False)), state))
+    assert len(ids) == 3
+
+
+def test_files_from_before_the_peers_are_the_same_networks(tmp_path, saved) -> None:
+    """A header without architecture and parts is the published network, under its old id."""
+    state = saved[1].network.state_dict()
+    save_file(state, tmp_path / "old.safetensors", metadata={"scgn": json.dumps(FITS)})
+    loaded = load_checkpoint(tmp_path / "old.safetensors")
+    assert loaded.provenance.design == Design("scgn", Size(8, 2), "feature")
+    digest = hashlib.sha256(b"feature noise")
+    for name in sorted(state):
+        digest.update(name.encode() + state[name].numpy().tobytes())
+    assert loaded.id == f"scgn-own-{digest.hexdigest()[:8]}"
+
+
+def test_loading_draws_no_random_numbers(saved) -> None:
+    torch.manual_seed(0)
+    load_checkpoint(saved[0])
+    assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(0)))
 
 
 def test_id_changes_with_the_last_bit_of_one_weight(network_of) -> None:
@@ -139,6 +166,14 @@ def test_file_without_our_header_is_refused(tmp_path, saved, metadata) -> None:
         json.dumps({"name": "own", "channels": 10, "blocks": 2, "residual": "feature"}),
         json.dumps({"name": "own", "channels": 7, "blocks": 2, "residual": "feature"}),
         json.dumps({"name": "own", "channels": "8", "blocks": 2, "residual": "feature"}),
+        json.dumps(FITS | {"channels": 8.0}),
+        json.dumps(FITS | {"channels": 10**30}),
+        json.dumps(FITS | {"blocks": 10**12}),
+        json.dumps(FITS | {"architecture": "swinir"}),
+        json.dumps(FITS | {"architecture": "unet", "residual": "none"}),
+        json.dumps(FITS | {"parts": {"band": False}}),
+        json.dumps(FITS | {"parts": {"glow": True}}),
+        json.dumps(FITS | {"parts": [True, True, True]}),
     ],
 )
 def test_header_that_does_not_fit_is_refused(tmp_path, saved, header) -> None:
@@ -157,8 +192,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, saved, change) -> None:
         state["neck.bias"] = torch.zeros(1)
     else:
         state["head.bias"] = torch.zeros(9)
-    header = {"name": "own", "channels": 8, "blocks": 2, "residual": "feature"}
-    save_file(state, tmp_path / "odd.safetensors", metadata={"scgn": json.dumps(header)})
+    save_file(state, tmp_path / "odd.safetensors", metadata={"scgn": json.dumps(FITS)})
     with pytest.raises(CheckpointError, match=r"head\.bias|neck\.bias"):
         load_checkpoint(tmp_path / "odd.safetensors")
 

@@ -185,6 +185,18 @@ def test_window_std_survives_half_precision(dtype) -> None:
     np.testing.assert_allclose(result[0].double().numpy(), expected, rtol=0.02)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_compiles_without_a_graph_break(network_of, autocast) -> None:
+    network = network_of().train()
+    compiled = torch.compile(network, fullgraph=True, backend="eager")
+    frame = torch.randn(1, 1, 16, 18, generator=torch.Generator().manual_seed(3))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        result, expected = compiled(frame), network(frame)
+    torch.testing.assert_close(result, expected, rtol=0, atol=0)
+    result.square().mean().backward()
+    assert all(value.grad is not None for value in network.parameters())
+
+
 # ---- the table of sizes ----
 
 
