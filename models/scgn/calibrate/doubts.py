@@ -166,7 +166,7 @@ def _drift(stack: Array) -> str | None:
         values = point_part(change).ravel().astype(np.float64)
         along = slopes @ values
         shift = np.linalg.solve(gram, along)
-        explained.append(float(shift @ along / max(values @ values, 1e-30)))
+        explained.append(float(shift @ along / max(float(values @ values), 1e-30)))
         shifts.append(float(np.hypot(shift[0], shift[1]) * np.sqrt(2)))
     if np.mean(explained) <= max(EXPLAINED_MAX, 30 / stack[0].size):
         return None
@@ -182,7 +182,7 @@ def _beam_change(stack: Array, noise: Statistics) -> str | None:
     lines = np.square(noise.columns).mean() / noise.shape[1]
     lines += np.square(noise.rows).mean() / noise.shape[0]
     chance = 6 * np.sqrt(max(noise.covariance.sum(), 0) / stack[0].size + 2 * lines)
-    spread = float(np.ptp(means))
+    spread = float(means.max() - means.min())
     if spread <= max(BEAM_MAX * abs(level), chance):
         return None
     return (
@@ -225,7 +225,7 @@ def _few_levels(transfer: PhotonTransfer, frames: dict[str, list[int]]) -> str |
         return f"{few}: gain was {'not checked' if flats else 'not measured'}"
     if transfer.resolved and transfer.gain_error <= GAIN_ERROR_MAX * transfer.gain:
         return None
-    span = f"signals of {signal.min():.4g} to {signal.max():.4g} counts" if len(signal) else "none"
+    span = f"signals of {signal.min():.4g} to {signal.max():.4g} counts"
     gain = f"{transfer.gain:.3g} +- {transfer.gain_error:.2g}"
     return f"too few levels for a line: {span} give a gain of {gain}"
 

@@ -28,7 +28,7 @@ from scgn.calibrate.transfer import (
 )
 from scgn.calibration import Calibration, build_calibration
 from scgn.noise import Axis, NoiseModel
-from scgn.references import CalibrationError
+from scgn.references import CalibrationError, Floats
 
 Array = NDArray[Any]
 Source = Literal["references", "series"]
@@ -69,7 +69,7 @@ def calibrate_references(dark: Array, flats: list[Array]) -> tuple[Calibration, 
     if relative is not None:
         defects["dead"] = dead_pixels(relative)
     mask = np.logical_or.reduce(list(defects.values()))
-    gain = None if relative is None else np.where(mask, np.float32(1), 1 / relative)
+    gain = None if relative is None else _gain(relative, mask)
     clean = [corrected(stack, level, gain, mask) for stack in (dark, *flats)]
     found = _from_corrected(clean[0], clean[1:], mask)
     doubts = _stack_doubts(dark, flats)
@@ -183,10 +183,14 @@ class _Found:
             misfit=transfer.misfit,
             autocorrelation=noise.autocorrelation.round(4).tolist(),
             line_histogram=line_histogram(self.lines_from, lines),
-            point_histogram=point_histogram(self.shown, transfer),
+            point_histogram=point_histogram(self.shown, transfer, noise),
             defects=defects,
             doubts=doubts,
         )
+
+
+def _gain(relative: Floats, mask: NDArray[np.bool_]) -> Floats:
+    return np.asarray(1 / np.where(mask, 1, relative), np.float32)
 
 
 def _lines(lines: Lines) -> Measurement:

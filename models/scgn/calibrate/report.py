@@ -13,7 +13,7 @@ from scgn.calibrate.doubts import Doubt
 from scgn.calibrate.statistics import Lines, Statistics
 from scgn.calibrate.transfer import PhotonTransfer, guided
 
-BARS = 61
+BARS = 61  # a third for few values
 BARS_REACH = 4.5  # deviations
 FRAMES_FOR_BARS = 9
 
@@ -43,9 +43,9 @@ class Report:
     axis of the stronger line noise, line_found: whether it stands out of the point noise;
     gain_adu_per_e: slope of the pixels' variance against signal; gain_without_blur_adu_per_e:
     counts per electron if a point spread smooths the shot noise, None without a slope; signal,
-    variance, variance_error: the photon transfer's points; variance_at_zero: of its line; r_squared,
-    chi2_per_dof, misfit (relative): how well the line fits; autocorrelation: (7,7) of the point
-    noise; defects: pixels by kind; trustworthy: no doubts.
+    variance, variance_error: the photon transfer's points; variance_at_zero: of its line;
+    r_squared, chi2_per_dof, misfit (relative): how well the line fits; autocorrelation:
+    (7,7) of the point noise; defects: pixels by kind; trustworthy: no doubts.
     """
 
     source: str
@@ -114,13 +114,13 @@ def line_histogram(noise: Statistics, lines: Lines) -> Histogram:
     return _histogram(means.ravel(), float(means.std()))
 
 
-def point_histogram(stack: NDArray[Any], transfer: PhotonTransfer) -> Histogram:
+def point_histogram(stack: NDArray[Any], transfer: PhotonTransfer, noise: Statistics) -> Histogram:
     """Of the point noise over the deviation that the fitted line gives at each pixel's signal."""
     quietest = float(transfer.points.variance.min(initial=np.inf))
     parts = []
     for guide, _, point in guided(stack[:FRAMES_FOR_BARS]):
         inside = np.isfinite(guide)
-        variance = np.maximum(transfer.line(guide[inside]), max(quietest, 1e-12))
+        variance = np.maximum(transfer.line(guide[inside]), max(quietest, 1e-12)) * noise.kept
         parts.append(point[inside] / np.sqrt(variance))
     values = np.concatenate(parts)
     return _histogram(values, float(values.std()))
@@ -128,5 +128,6 @@ def point_histogram(stack: NDArray[Any], transfer: PhotonTransfer) -> Histogram:
 
 def _histogram(values: NDArray[Any], sigma: float) -> Histogram:
     reach = BARS_REACH * sigma if sigma > 0 else 1.0
-    counts, edges = np.histogram(values, BARS, (-reach, reach))
+    bars = BARS if values.size > 5000 else BARS // 3 | 1
+    counts, edges = np.histogram(values, bars, (-reach, reach))
     return Histogram(edges.tolist(), counts.tolist(), sigma)

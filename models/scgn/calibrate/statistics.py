@@ -100,6 +100,12 @@ class Statistics:
         return np.asarray(np.outer(zero, zero), np.float64)
 
     @property
+    def kept(self) -> float:
+        """Share of the point noise's variance that is left without the means of lines."""
+        variance = self.covariance[REACH, REACH]
+        return float(self.raw[REACH, REACH] / variance) if variance > 0 else 1.0
+
+    @property
     def point_sigma(self) -> float:
         """Deviation of the point noise over all signals, counts."""
         return float(np.sqrt(max(self.covariance[REACH, REACH], 0)))

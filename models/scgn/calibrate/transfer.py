@@ -27,7 +27,7 @@ from scgn.calibrate.statistics import (
 
 Array = NDArray[Any]
 BINS = 24
-PIXELS_MIN = 200  # in a bin
+PIXELS_PER_BIN = 400  # or fewer bins
 RING = 5  # px from a pixel to its guide, beyond its noise's reach and off its lines
 
 
@@ -81,25 +81,26 @@ def transfer_points(
     noise: the statistics of the same stack, for what the removed means of lines took along; mask:
     pixels to leave out.
     """
-    sums = np.zeros((3, bins))
     edges: Doubles | None = None
     for guide, signal, noisy in guided(stack):
         inside = np.isfinite(guide)
         inside &= True if mask is None else ~mask
         if edges is None:
+            bins = int(np.clip(inside.sum() * noise.differences // PIXELS_PER_BIN, 1, bins))
+            sums = np.zeros((3, bins))
             edges = np.quantile(guide[inside], np.linspace(0, 1, bins + 1)[1:-1])
         chosen = np.searchsorted(edges, guide[inside])
         for row, values in enumerate((np.ones_like(signal), signal, noisy * noisy)):
             sums[row] += np.bincount(chosen, values[inside], minlength=bins)
-    return _points(sums[:, sums[0] >= PIXELS_MIN], noise)
+    return _points(sums[:, sums[0] > 0], noise)
 
 
 def _points(sums: Doubles, noise: Statistics) -> Points:
-    number, raw, true = sums[0], noise.raw[REACH, REACH], noise.covariance[REACH, REACH]
+    number = sums[0]
     pixels = noise.differences * noise.shape[0] * noise.shape[1]
     return Points(
         sums[1] / number,
-        _with_means(sums[2] / number, number, raw / true if true > 0 else 1.0),
+        _with_means(sums[2] / number, number, noise.kept),
         number * noise.samples / pixels,
     )
 
@@ -111,7 +112,7 @@ def _with_means(values: Doubles, number: Doubles, kept: float) -> Doubles:
     the bin's own, the last gives the share of all bins' average back.
     """
     lost = 1 - kept
-    average = np.average(values, weights=number) / kept if len(values) else 0.0
+    average = np.average(values, weights=number) / kept
     return np.maximum((values - lost * average) / (1 - 2 * lost), 0)
 
 
@@ -149,7 +150,7 @@ def fit_transfer(points: Points) -> PhotonTransfer:
     """
     variance = points.variance
     if len(variance) < 2 or np.ptp(points.signal) == 0 or variance.max() <= 0:
-        mean = float(np.average(variance, weights=points.samples)) if len(variance) else 0.0
+        mean = float(np.average(variance, weights=points.samples))
         return PhotonTransfer(points, 0.0, np.inf, mean, 0.0, 0.0, None, 0.0)
     expected = np.full_like(variance, variance.mean())
     for _ in range(5):
@@ -166,7 +167,7 @@ def fit_transfer(points: Points) -> PhotonTransfer:
         offset_error=line.offset_error * np.sqrt(max(1.0, line.chi2 or 1.0)),
         r_squared=1 - float(weights @ residual**2 / changes) if changes > 0 else 0.0,
         chi2_per_dof=line.chi2,
-        misfit=float(np.sqrt(np.mean((residual / expected) ** 2))),
+        misfit=float(np.sqrt(np.mean((residual / np.maximum(expected, variance)) ** 2))),
     )
 
 
