@@ -232,7 +232,7 @@ def test_impossible_parts_are_refused(parts) -> None:
 
 
 def test_dncnn_reaches_as_far_as_its_layers() -> None:
-    """Section 3.2: a receptive field of 2d + 1 for d layers; here 12 + 2."""
+    """Section III-A: a receptive field of 2d + 1 for d layers; here 12 + 2."""
     assert reach_px(built("dncnn")) == 14
 
 

@@ -15,7 +15,7 @@ def normed_convolution(channels: int) -> nn.Sequential:
 
 
 class DnCNN(Body):
-    """Section 3.2: convolution and ReLU, `blocks` normed convolutions, convolution.
+    """Section III-B: convolution and ReLU, `blocks` normed convolutions, convolution.
 
     (B,1,H,W) -> (B,1,H,W), any H and W. The paper has 64 channels and 15 blocks, and predicts the
     noise; that is residual "image" here.

@@ -15,7 +15,7 @@ HALF = 2  # the frame is worked on at half its side, 4 pixels a position
 
 
 class FFDNet(Body):
-    """Section 3.1: `blocks` normed convolutions between two plain ones, at half the side.
+    """Section III-A: `blocks` normed convolutions between two plain ones, at half the side.
 
     (B,1,H,W) -> (B,1,H,W), H and W even. The paper has 64 channels and 13 blocks for grey frames,
     and no residual. Its noise map is 1 everywhere: that is what the noise is in noise units.

@@ -74,7 +74,7 @@ class NAFNet(Body):
     """One block at the outer scales, `blocks` in the middle; H and W multiples of 4.
 
     (B,1,H,W) -> (B,1,H,W). Channels double at each of two strided convolutions, scales meet by
-    addition. The paper (32 channels, 36 blocks, four scales) has residual "image".
+    addition. The paper (32 channels, 36 blocks, five scales) has residual "image".
     """
 
     multiple = 4

@@ -10,13 +10,13 @@ from scgn.network import widened
 from scgn.peers.peer import Body
 from scgn.sizes import Size
 
-EXPANSION = 2.66  # of the feed-forward part, as in the paper's table of settings
+EXPANSION = 2.66  # of the feed-forward part, as in section 4
 
 
 class BiasFreeNorm(nn.Module):
     """Each pixel over the deviation of its channels, in float32 at least; (B,C,H,W).
 
-    Without shift, as the paper denoises with: brighter input gives brighter output.
+    Without shift, as its authors denoise: brighter input gives brighter output.
     """
 
     def __init__(self, channels: int) -> None:
