@@ -7,17 +7,29 @@ import json
 import sys
 from dataclasses import asdict
 
+from scgn.calibrate import command as calibrate_command
+from scgn.calibration import CalibrationError
 from scgn.checkpoint import CheckpointError, load_network
+from scgn.simulate import dataset as dataset_command
+from scgn.simulate.dataset import DatasetError
+from scgn.stacks import StackError
 from scgn.train import TrainingError
 from scgn.train import command as train_command
+
+ERRORS = (CalibrationError, CheckpointError, DatasetError, StackError, TrainingError)
+COMMANDS = {
+    "train": (train_command, "train on simulated frames; resumes where it stopped"),
+    "calibrate": (calibrate_command, "noise and references of a camera from its own frames"),
+    "dataset": (dataset_command, "write a fixed set of simulated pairs"),
+}
 
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of every verb."""
     top = argparse.ArgumentParser(prog="scgn", description="SCGN networks for HRTEM frames.")
     verbs = top.add_subparsers(dest="verb", required=True)
-    learn = verbs.add_parser("train", help="train on simulated frames; resumes where it stopped")
-    train_command.add_arguments(learn)
+    for verb, (command, help_text) in COMMANDS.items():
+        command.add_arguments(verbs.add_parser(verb, help=help_text))
     info = verbs.add_parser("info", help="print the provenance of a network")
     info.add_argument("network", help="shipped name or path of a .safetensors file")
     return top
@@ -28,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         return run(args)
-    except (CheckpointError, TrainingError) as error:
+    except ERRORS as error:
         print(f"scgn: {error}", file=sys.stderr)
         return 2
 
@@ -39,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
         checkpoint = load_network(args.network)
         print(json.dumps({"id": checkpoint.id} | asdict(checkpoint.provenance), indent=2))
         return 0
-    return train_command.run(args)
+    status: int = COMMANDS[args.verb][0].run(args)
+    return status
 
 
 if __name__ == "__main__":

@@ -161,3 +161,12 @@ def _noise(scalars: Any, lags: Array) -> NoiseModel:
         return NoiseModel(**scalars, autocorrelation=lags)
     except TypeError as error:
         raise CalibrationError("noise", f"expected a noise model, got {scalars}") from error
+
+
+def load_noisy_calibration(path: Path) -> Calibration:
+    """A calibration whose noise is known; CalibrationError when it holds references alone."""
+    calibration = load_calibration(path)
+    if calibration.noise is None:
+        got = f"expected a calibration with noise, {path.name} has references alone"
+        raise CalibrationError("noise", f"{got}: make one with `scgn calibrate`")
+    return calibration

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from scgn.calibration import Calibration, load_calibration
+from scgn.calibration import Calibration, load_noisy_calibration
 from scgn.sizes import DESIGNS
 from scgn.train.data import draw, pairs
-from scgn.train.plan import TrainingError, TrainingPlan, named_plan
+from scgn.train.plan import TrainingPlan, named_plan
 from scgn.train.run import Sitting, clock_of, train, train_step
 from scgn.train.state import begin
 
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     device = torch.device(args.device)
-    camera = None if args.calibration is None else camera_of(args.calibration)
+    camera = None if args.calibration is None else load_noisy_calibration(args.calibration)
     plan = plan_of(args, camera)
     if args.minutes is not None:
         plan = replace(plan, steps=planned_steps(plan, args.minutes, args.out, device))
@@ -70,14 +70,6 @@ def plan_of(args: argparse.Namespace, camera: Calibration | None) -> TrainingPla
         args.recipe, size=args.size, seed=args.seed, start_from=args.start_from,
         camera=None if camera is None else camera.id, **given,
     )  # fmt: skip
-
-
-def camera_of(path: Path) -> Calibration:
-    """A calibration whose noise is known; TrainingError when it holds none."""
-    calibration = load_calibration(path)
-    if calibration.noise is None:
-        raise TrainingError(f"{path.name}: expected a calibration with noise (scgn calibrate)")
-    return calibration
 
 
 def planned_steps(plan: TrainingPlan, minutes: float, folder: Path, device: torch.device) -> int:
