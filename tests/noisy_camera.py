@@ -60,5 +60,5 @@ class NoisyCamera:
 
 def scene(rng: np.random.Generator, side: int, low: float, high: float) -> Floats:
     """Smooth random structure without any flat region, electrons per pixel."""
-    field = blurred(rng.normal(size=(side, side)), 5.0)
+    field = blurred(rng.normal(size=(side, side)), 8.0)
     return low + (high - low) * (field - field.min()) / np.ptp(field)

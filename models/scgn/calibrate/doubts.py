@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgn.calibrate.statistics import (
+    Floats,
     Statistics,
     box_mean,
     difference,
@@ -156,24 +157,31 @@ def _power(stack: Array, distance: int) -> float:
 
 def _drift(stack: Array) -> str | None:
     """Differences that look like the scene's gradient are a shift of it."""
-    smooth = box_mean(stack.mean(0, dtype=np.float64), 3, 3)
-    gradients = np.asarray(np.gradient(smooth), np.float32)
-    slopes = np.stack([point_part(g).ravel() for g in gradients]).astype(np.float64)
-    gram, explained, shifts = slopes @ slopes.T, [], []
-    if np.linalg.cond(gram) > 1e12:  # no scene that could move
-        return None
-    for change in differences(stack[: PAIRS + 1]):
-        values = point_part(change).ravel().astype(np.float64)
-        along = slopes @ values
-        shift = np.linalg.solve(gram, along)
-        explained.append(float(shift @ along / max(float(values @ values), 1e-30)))
-        shifts.append(float(np.hypot(shift[0], shift[1]) * np.sqrt(2)))
-    if np.mean(explained) <= max(EXPLAINED_MAX, 30 / stack[0].size):
+    shifts, shares = [], []
+    for index, change in enumerate(differences(stack[: PAIRS + 1])):
+        around = stack[max(0, index - 1) : index + 3].mean(0, dtype=np.float64)
+        shift, share = _shift(change, around)
+        shifts.append(shift)
+        shares.append(share)
+    if np.mean(shares) <= max(EXPLAINED_MAX, 30 / stack[0].size):
         return None
     return (
         f"drift of {np.mean(shifts):.2g} px from frame to frame: a shift of the scene makes "
-        f"{np.mean(explained):.0%} of the differences' power"
+        f"{np.mean(shares):.0%} of the differences' power"
     )
+
+
+def _shift(change: Floats, scene: Array) -> tuple[float, float]:
+    """Pixels that a scene moved by to make this difference, and the share of its power that is."""
+    gradients = np.asarray(np.gradient(box_mean(scene, 3, 3)), np.float32)
+    slopes = np.stack([point_part(slope).ravel() for slope in gradients]).astype(np.float64)
+    values = point_part(change).ravel().astype(np.float64)
+    gram, along = slopes @ slopes.T, slopes @ values
+    if np.linalg.cond(gram) > 1e12:  # no scene that could move
+        return 0.0, 0.0
+    shift = np.linalg.solve(gram, along)
+    share = float(shift @ along) / max(float(values @ values), 1e-30)
+    return float(np.hypot(shift[0], shift[1]) * np.sqrt(2)), share
 
 
 def _beam_change(stack: Array, noise: Statistics) -> str | None:
