@@ -43,7 +43,7 @@ class Method:
         ]
 
 
-GAUSSIAN_PX = tuple(0.5 * 1.15**step for step in range(21))
+GAUSSIAN_PX = tuple(0.5 * 1.15**step for step in range(24))
 BAND_PX = (1.0, 1.4, 2.0, 2.8, 4.0)
 SPOTS_PX = (1.4, 2.0, 2.8, 4.0)
 
@@ -56,8 +56,8 @@ CLASSICAL = {
             "sigma_px": BAND_PX, "ratio": (1.6, 3.0, 6.0), "stretch": (0.35, 0.6, 1.0, 1.7),
         }),
         Method("wiener", classical.wiener, {
-            "width_bins": (1.0, 2.0, 4.0), "tilt": (0.0, 0.5, 1.0, 2.0, 4.0),
-            "strength": (0.8, 1.0, 1.3),
+            "width_bins": (1.0, 2.0, 4.0), "tilt": (0.0, 1.0, 2.0, 4.0, 8.0),
+            "strength": (1.0, 1.3, 1.7),
         }),
         Method("nlm", classical.nlm, {
             "patch_px": (5.0, 9.0), "strength": (0.2, 0.35, 0.5, 0.7, 1.0, 1.5),

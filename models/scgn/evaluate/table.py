@@ -28,12 +28,12 @@ PSNR: peak is the range of each clean frame; mean over the frames. SSIM: 11x11 G
 sigma 1.5, same range. For atom maps both, and the IoU of {{> 127.5}}, are taken as published: on
 frames clipped and truncated to 8 bits, peak and range 255.
 
-Atoms here are spots: local maxima of the Laplacian of a Gaussian (sigma {scale_nm} nm, at least {scale_px_min} px)
-above a contrast of {contrast_min} of the empty beam (of 255 above {map_min} for atom maps), largest
-within {separation_nm} nm; the same rule for every method. Truth is what this rule finds in the
-noise-free target, matched one to one within {match_nm} nm. False atoms per nm²: found, not true, in
-vacuum; and on frames of the beam alone. Position RMSE is the distance to the matched true atom, at
-most {match_nm} nm by definition, so compare it at like recall.
+Atoms here are spots: local maxima of the Laplacian of a Gaussian (sigma {scale_nm} nm, at least
+{scale_px_min} px) above a contrast of {contrast_min} of the empty beam ({map_min} of 255 for atom
+maps), largest within {separation_nm} nm; the same rule for every method. Truth is what this rule
+finds in the noise-free target, matched one to one within {match_nm} nm. False atoms per nm²: found,
+not true, in vacuum; and on frames of the beam alone. Position RMSE is the distance to the matched
+true atom, at most {match_nm} nm by definition, so compare it at like recall.
 
 Classical methods are tuned on {tuning_frames} frames of other scenes (seed {tuning_seed}) at each
 dose, twice: for the highest PSNR (PSNR, SSIM, pictures), and for the highest F1 (what concerns
