@@ -71,8 +71,9 @@ def _stack(array: Array, path: Path) -> Array:
         raise StackError(f"{expected}, got shape {array.shape}")
     if array.dtype.kind not in "fiub":
         raise StackError(f"{path.name}: expected real numbers, got dtype {array.dtype}")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise StackError(f"{path.name}: expected finite values, got {np.isnan(array).sum()} NaN")
+    wrong = array.size - int(np.isfinite(array).sum())
+    if wrong:
+        raise StackError(f"{path.name}: expected finite values, got {wrong} that are not")
     return array if array.ndim == 3 else array[np.newaxis]
 
 

@@ -11,7 +11,14 @@ import pytest
 from noisy_camera import NoisyCamera, scene
 
 from scgn.calibrate.estimate import calibrate_references, calibrate_series
-from scgn.calibrate.statistics import box_mean, differences, lagged, line_noise, statistics
+from scgn.calibrate.statistics import (
+    box_mean,
+    differences,
+    lagged,
+    line_noise,
+    statistics,
+    without_hits,
+)
 from scgn.calibrate.transfer import Points, fit_transfer
 from scgn.references import CalibrationError
 
@@ -147,15 +154,26 @@ def test_no_line_noise_is_found_where_there_is_none() -> None:
         assert not line_noise(noise, "row").found
 
 
-def test_spikes_are_no_noise() -> None:
-    """X-rays hit single pixels with thousands of counts; one would double the variance."""
+def test_hits_are_no_noise() -> None:
+    """X-rays strike single pixels with thousands of counts; one would double the variance."""
     rng = np.random.default_rng(10)
     series = WHITE.take(rng, 8, scene(rng, 128, 5, 100))
     hit = series.copy()
     hit[3, 40, 50] += 20000
     clean, struck = (calibrate_series(s)[0].noise for s in (series, hit))
-    assert struck.gain_adu_per_e == pytest.approx(clean.gain_adu_per_e, rel=0.02)
-    assert struck.line_noise_adu == pytest.approx(clean.line_noise_adu, rel=0.01)
+    assert struck.gain_adu_per_e == pytest.approx(clean.gain_adu_per_e, rel=0.002)
+    assert struck.line_noise_adu == pytest.approx(clean.line_noise_adu, rel=0.002)
+
+
+def test_hits_are_replaced_in_any_frame() -> None:
+    frames = np.random.default_rng(11).normal(100, 3, (4, 64, 64))
+    assert without_hits(frames) is frames
+    for index in range(4):
+        hit = frames.copy()
+        hit[index, 20, 30] += 5000
+        clean = without_hits(hit)
+        assert clean[index, 20, 30] == hit[max(index - 1, 0) if index else 1, 20, 30]
+        assert (clean != hit).sum() == 1
 
 
 # ---- parts ----

@@ -18,7 +18,7 @@ from scgn.calibrate.fixed_pattern import (
     response,
 )
 from scgn.calibrate.report import Measurement, Report, line_histogram, measurement, point_histogram
-from scgn.calibrate.statistics import Lines, Statistics, line_noise, statistics
+from scgn.calibrate.statistics import Lines, Statistics, line_noise, statistics, without_hits
 from scgn.calibrate.transfer import (
     PhotonTransfer,
     Points,
@@ -44,6 +44,7 @@ def calibrate_series(series: Array) -> tuple[Calibration, Report]:
     frames or frames below 16 pixels a side.
     """
     _checked("series", series, frames_min=2)
+    series = without_hits(series)
     noise = statistics([series])
     transfer = fit_transfer(transfer_points(series, noise))
     doubts = doubts_of_stack(series, noise, "series")
@@ -63,9 +64,11 @@ def calibrate_references(dark: Array, flats: list[Array]) -> tuple[Calibration, 
     _checked("dark", dark, frames_min=1)
     for flat in flats:
         _checked("flat", flat, frames_min=2, shape=dark.shape[1:])
+    defects = {"noisy": noisy_pixels(dark)}  # a pixel that blinks is hit often
+    dark, flats = without_hits(dark), [without_hits(flat) for flat in flats]
     level = dark_reference(dark)
     relative = response(flats, level) if flats else None
-    defects = {"hot": hot_pixels(dark), "noisy": noisy_pixels(dark)}
+    defects["hot"] = hot_pixels(dark)
     if relative is not None:
         defects["dead"] = dead_pixels(relative)
     mask = np.logical_or.reduce(list(defects.values()))

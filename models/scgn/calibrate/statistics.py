@@ -21,36 +21,52 @@ Array = NDArray[Any]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 REACH = 3  # px; lags of the autocorrelation, 7x7
-SPIKE = 12.0  # deviations; beyond is an X-ray or cosmic hit
-SPIKES_MAX = 1e-4  # of the pixels; more is no spike but the noise itself
+HIT = 12.0  # deviations; beyond is an X-ray or cosmic ray
+HITS_MAX = 1e-4  # of the pixels; more is the noise itself
 OVERLAP = 1.5  # neighbouring differences share a frame: variances of averages over them grow so
 
 
 def differences(stack: Array) -> Iterator[Floats]:
-    """(y_t - y_{t-1}) / sqrt(2) of each pair of neighbouring frames, spikes set to 0.
+    """(y_t - y_{t-1}) / sqrt(2) of each pair of neighbouring frames, counts.
 
-    A stack of one frame gives that frame without its large-scale background: what is fixed in the
-    frame then counts as noise.
+    A stack of one frame gives that frame without its large-scale background and without hits: what
+    is fixed in the frame then counts as noise.
     """
     if len(stack) == 1:
-        yield _without_spikes(stack[0] - background(stack[0]))
+        alone = stack[0] - background(stack[0])
+        alone[_hits(alone)] = 0
+        yield alone
     for before, after in pairwise(stack):
         yield difference(before, after)
 
 
 def difference(before: Array, after: Array) -> Floats:
-    """(after - before) / sqrt(2), counts, spikes set to 0."""
+    """(after - before) / sqrt(2), counts."""
     change = after.astype(np.float32) - before.astype(np.float32)
-    return _without_spikes(change / np.float32(np.sqrt(2)))
+    return np.asarray(change / np.float32(np.sqrt(2)))
 
 
-def _without_spikes(change: Floats) -> Floats:
+def without_hits(stack: Array) -> Array:
+    """The stack with pixels that an X-ray or cosmic ray struck as they were in the next frame.
+
+    The same array when there are none.
+    """
+    clean = stack
+    for index in range(1, len(stack)):
+        change = difference(clean[index - 1], clean[index])
+        struck = _hits(change)
+        if struck.any():
+            clean = stack.copy() if clean is stack else clean
+            lower = np.minimum(clean[index - 1], clean[index])
+            clean[index - 1 : index + 1, struck] = lower[struck]
+    return clean
+
+
+def _hits(change: Floats) -> NDArray[np.bool_]:
     size = np.abs(change)
     usual = size[size <= np.quantile(size, 0.999)]
-    spikes = size > SPIKE * np.sqrt(np.mean(np.square(usual, dtype=np.float64)))
-    if spikes.sum() <= max(4, SPIKES_MAX * size.size):
-        change[spikes] = 0
-    return change
+    struck = size > HIT * np.sqrt(np.mean(np.square(usual, dtype=np.float64)))
+    return np.asarray(struck & (struck.sum() <= max(4, HITS_MAX * size.size)))
 
 
 def box_mean(frame: Array, height: int, width: int) -> Floats:
