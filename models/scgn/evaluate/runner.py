@@ -18,7 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scgn.atoms import FoundAtoms, beam_contrast, find_atoms, score_detection
+from scgn.atoms import (
+    ANGSTROM_PER_NM,
+    FoundAtoms,
+    beam_contrast,
+    find_atoms,
+    position_bound_pm,
+    score_detection,
+)
 from scgn.checkpoint import replace_file
 from scgn.evaluate import EvaluationError
 from scgn.evaluate.methods import Method
@@ -78,27 +85,42 @@ def described_set(plan: Plan) -> Result:
 
     spots: that the rule finds in the noise-free frames; spots_at_atoms: share of them at a true
     atom; atoms_as_spots: share of the true atoms among them; imaging_rmse_pm: from these spots to
-    their atoms, which no denoiser can mend; best_gaussian_db: mean PSNR by dose when each frame's
-    width is chosen with the truth in hand.
+    their atoms, which no denoiser can mend; by dose: best_gaussian_db, mean PSNR when each frame's
+    width is chosen with the truth in hand, and position_bound_pm, median over the spots.
     """
-    digest, best = hashlib.sha256(), []
+    digest, best, bound = hashlib.sha256(), [], []
     for dose in plan.doses_e_per_px:
         data = plan.test(dose)
         digest.update(data.noisy.numpy().tobytes())
         pairs = zip(data.noisy[:, None], data.clean[:, None], strict=True)
         best.append(sum(best_gaussian(n, c)[0] for n, c in pairs) / plan.frames)
+        seen = visible_spots(data)
+        bound.append(median_bound_pm(seen, data.pixel_nm, dose))
     # Scenes are the same at every dose, so the last one tells of all.
-    contrast, rule = beam_contrast(data.clean, data.beam, data.sign), RULES["clean"]
-    seen = find_atoms(contrast, data.pixel_nm, rule)
-    score, _ = score_detection(seen, atoms_inside(data), data.pixel_nm, rule)
+    score, _ = score_detection(seen, atoms_inside(data), data.pixel_nm, RULES["clean"])
     return {
-        "pixels_sha256": digest.hexdigest()[:16], "best_gaussian_db": best, "spots": score.found,
+        "pixels_sha256": digest.hexdigest()[:16], "best_gaussian_db": best,
+        "position_bound_pm": bound, "spots": score.found,
         "spots_at_atoms": score.precision, "atoms_as_spots": score.recall,
         "imaging_rmse_pm": score.position_rmse_pm, "true_atoms": score.true,
         "vacuum_nm2": float((data.vacuum.sum(dim=(1, 2, 3)) * data.pixel_nm**2).sum()),
         "pixel_nm": [float(data.pixel_nm.min()), float(data.pixel_nm.max())],
         "without_clear_sign": int((data.sign == 0).sum()),
     }  # fmt: skip
+
+
+def visible_spots(data: SimulatedBatch) -> FoundAtoms:
+    """What the rule finds in the noise-free frames."""
+    contrast = beam_contrast(data.clean, data.beam, data.sign)
+    return find_atoms(contrast, data.pixel_nm, RULES["clean"])
+
+
+def median_bound_pm(spots: FoundAtoms, pixel_nm: Tensor, dose_e_per_px: float) -> float:
+    """Median over the spots of the least error that counted electrons allow; NaN without any."""
+    pixel_a = (ANGSTROM_PER_NM * pixel_nm[spots.frame]).tolist()
+    pairs = zip(spots.contrast.tolist(), pixel_a, strict=True)
+    bounds = [position_bound_pm(contrast, dose_e_per_px / a**2) for contrast, a in pairs]
+    return float(torch.tensor(bounds).median())
 
 
 def atoms_inside(data: SimulatedBatch) -> FoundAtoms:

@@ -105,13 +105,19 @@ def definitions(quality: Result) -> str:
     )  # fmt: skip
 
 
-def best_gaussian_line(quality: Result) -> str:
-    """The strongest form of the commonest filter, for reference."""
-    pairs = zip(
-        quality["plan"]["doses_e_per_px"], quality["test_set"]["best_gaussian_db"], strict=True
+def reference_lines(quality: Result) -> str:
+    """The strongest form of the commonest filter, and the bound on positions, by dose."""
+
+    def by_dose(key: str, digits: int, unit: str) -> str:
+        values = zip(quality["plan"]["doses_e_per_px"], quality["test_set"][key], strict=True)
+        return ", ".join(f"{cell(value, digits)} {unit} at {dose:g} e/px" for dose, value in values)
+
+    return (
+        "For reference. The Gaussian whose width is chosen for each frame with the truth in hand: "
+        f"{by_dose('best_gaussian_db', 2, 'dB')}. Least position error of an unbiased estimate "
+        "from the counts around one spot (sqrt(2/pi)/(C sqrt(D)) Å along each axis, as a distance, "
+        f"median over the spots): {by_dose('position_bound_pm', 0, 'pm')}."
     )
-    found = ", ".join(f"{db:.2f} dB at {dose:g} e/px" for dose, db in pairs)
-    return f"The Gaussian whose width is chosen for each frame with the truth in hand: {found}."
 
 
 def report(quality: Result) -> str:
@@ -132,7 +138,7 @@ def report(quality: Result) -> str:
             for dose in plan["doses_e_per_px"]:
                 parts += [f"### {dose:g} e/px", dose_table(methods, dose)]
         if target == "clean":
-            parts.append(best_gaussian_line(quality))
+            parts.append(reference_lines(quality))
     if any(method["learned"] for method in quality["methods"]):
         parts += ["## Networks", learned_table(quality)]
     parts += ["## Tuned values", tuned_table(quality), "## What is measured", definitions(quality)]
