@@ -146,4 +146,4 @@ def test_doubts_of_a_flat_name_it() -> None:
     flats = [CAMERA.take(rng(i), 8, np.full((64, 64), e)) for i, e in enumerate((20.0, 60.0))]
     flats[1] = np.clip(flats[1], None, 170)
     found = {d.reason: d.text for d in calibrate_references(dark, flats)[1].doubts}
-    assert re.match(r"flat of mean 14\d.*: saturation", found["saturation"])
+    assert re.match(r"flat of mean 14\d.*: .+ at the highest value, 170", found["saturation"])

@@ -53,7 +53,7 @@ def doubts_of_stack(stack: Array, noise: Statistics, kind: str) -> list[Doubt]:
         "repeated": _repeated(stack),
         "quantised": _quantised(stack, noise, step),
         "scene_change": _scene_change(stack, noise),
-        "drift": _drift(stack) if kind == "series" else None,
+        "drift": _drift(stack, noise) if kind == "series" else None,
         "beam_change": None if kind == "dark" else _beam_change(stack, noise),
     }
     return [Doubt(reason, text) for reason, text in found.items() if text]
@@ -94,7 +94,7 @@ def _clipping(stack: Array, sigma: float, step: float, kind: str) -> str | None:
     if not share:
         return None
     return (
-        f"clipping at the low end: {share:.1%} of the pixels are at the lowest value, "
+        f"{share:.1%} of the pixels are at the lowest value, "
         f"{values.min():g}; what noise took below it is lost and dark pixels look too quiet"
     )
 
@@ -105,7 +105,7 @@ def _saturation(stack: Array, sigma: float, step: float) -> str | None:
     if not share:
         return None
     return (
-        f"saturation: {share:.1%} of the pixels are at the highest value, {values.max():g}; "
+        f"{share:.1%} of the pixels are at the highest value, {values.max():g}; "
         "bright pixels look too quiet"
     )
 
@@ -155,7 +155,7 @@ def _power(stack: Array, distance: int) -> float:
     return float(np.mean([np.mean(np.square(change)) for change in changes]))
 
 
-def _drift(stack: Array) -> str | None:
+def _drift(stack: Array, noise: Statistics) -> str | None:
     """Differences that look like the scene's gradient are a shift of it."""
     shifts, shares = [], []
     for index, change in enumerate(differences(stack[: PAIRS + 1])):
@@ -163,7 +163,8 @@ def _drift(stack: Array) -> str | None:
         shift, share = _shift(change, around)
         shifts.append(shift)
         shares.append(share)
-    if np.mean(shares) <= max(EXPLAINED_MAX, 30 / stack[0].size):
+    chance = 15 * max(1.0, float(noise.autocorrelation.sum())) / stack[0].size
+    if np.mean(shares) <= max(EXPLAINED_MAX, chance):
         return None
     return (
         f"drift of {np.mean(shifts):.2g} px from frame to frame: a shift of the scene makes "

@@ -65,9 +65,9 @@ def _transfer(upper: Any, lower: Any, report: Report) -> None:
     gain, zero = report.gain_adu_per_e.value, report.variance_at_zero.value
     upper.errorbar(signal, variance, report.variance_error, **bars)
     ends = np.array([signal.min(), signal.max()])
-    line = f"{zero:.4g} + {gain:.4g} x signal" if len(signal) > 1 else "one signal: no line"
+    line = f"{zero:.4g} {gain:+.4g} x signal" if len(signal) > 1 else "one signal: no line"
     upper.plot(ends, zero + gain * ends, color=ORANGE, label=line)
-    upper.legend(frameon=False, fontsize=8, loc="upper left")
+    upper.legend(frameon=False, fontsize=8, loc="best")
     upper.set(ylabel="variance, counts\u00b2")
     upper.tick_params(labelbottom=False)
     if len(signal) == 1:

@@ -116,11 +116,12 @@ def line_histogram(noise: Statistics, lines: Lines) -> Histogram:
 
 def point_histogram(stack: NDArray[Any], transfer: PhotonTransfer, noise: Statistics) -> Histogram:
     """Of the point noise over the deviation that the fitted line gives at each pixel's signal."""
-    quietest = float(transfer.points.variance.min(initial=np.inf))
-    parts = []
+    points, parts = transfer.points, []
+    usual = float(np.average(points.variance, weights=points.samples)) or 1.0
     for guide, _, point in guided(stack[:FRAMES_FOR_BARS]):
         inside = np.isfinite(guide)
-        variance = np.maximum(transfer.line(guide[inside]), max(quietest, 1e-12)) * noise.kept
+        fitted = transfer.line(guide[inside]) if transfer.resolved else usual
+        variance = np.maximum(fitted, 0.01 * usual) * noise.kept
         parts.append(point[inside] / np.sqrt(variance))
     values = np.concatenate(parts)
     return _histogram(values, float(values.std()))
