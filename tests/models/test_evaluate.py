@@ -22,6 +22,7 @@ from scgn.evaluate.pictures import centre, comparison, grey, sheet, window_of
 from scgn.evaluate.runner import (
     Plan,
     atoms_inside,
+    best_gaussian_db,
     described_set,
     evaluate,
     median_bound_pm,
@@ -29,9 +30,9 @@ from scgn.evaluate.runner import (
     tidy,
     visible_spots,
 )
-from scgn.evaluate.score import atoms_in, gain_row, noise_only_row, score_row, tune
+from scgn.evaluate.score import atoms_in, detection_row, gain_row, noise_only_row, score_row, tune
 from scgn.evaluate.table import compact_table, reference_lines, report
-from scgn.metrics import best_gaussian, psnr_db
+from scgn.metrics import psnr_db
 from scgn.simulate import SimulatedBatch
 
 for needed in ("scipy", "skimage", "pywt"):
@@ -90,7 +91,13 @@ def test_tuning_takes_the_best_of_the_grid_for_each_end(scenes) -> None:
         for s in method.grid["sigma_px"]
     }
     assert tuned.psnr == {"sigma_px": max(scores, key=lambda s: scores[s])}
-    assert tuned.f1["sigma_px"] in method.grid["sigma_px"]
+    row = score_row(method, tuned, scenes, PLAN.empty(8.0))
+    others = [
+        detection_row(method, tuned, method.filter(scenes.noisy, s), scenes)["f1"]
+        for s in method.grid["sigma_px"]
+    ]
+    assert row["f1"] == max(others)
+    assert row["f1_own"] >= row["f1"]
 
 
 def test_test_and_tuning_scenes_differ(scenes) -> None:
@@ -146,7 +153,7 @@ def test_described_set_says_what_can_be_seen(scenes) -> None:
     assert told == described_set(PLAN)
     assert told["true_atoms"] == len(atoms_inside(scenes).frame)
     assert 0 <= told["atoms_as_spots"] <= 1
-    widths = [best_gaussian(n[None], c[None])[0] for n, c in zip(scenes.noisy, scenes.clean)]  # noqa: B905
+    widths = [best_gaussian_db(n[None], c[None]) for n, c in zip(scenes.noisy, scenes.clean)]  # noqa: B905
     assert told["best_gaussian_db"] == [pytest.approx(sum(widths) / 2)]
     shallower = median_bound_pm(visible_spots(scenes), scenes.pixel_nm, 2.0)
     assert told["position_bound_pm"] == [pytest.approx(shallower / 2)]  # a root of four in dose

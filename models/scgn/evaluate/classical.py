@@ -21,7 +21,8 @@ from scgn.units import point_noise
 
 NOISE_BAND = 0.45  # cycles/px; a frame's spectrum above it is noise alone
 NOISE_ROLL_OFF = 0.25  # cycles/px; width over which a detector's blur takes shot noise away
-SHIFTS_PX = (0, 1, 2, 3)  # along each axis; averaging over them hides the wavelets' grid
+SHIFTS_PX = (0, 3, 7, 13)  # along each axis; averaging over them hides the wavelets' grid
+WAVELET = "sym4"
 
 
 def noisy_itself(noisy: Tensor) -> Tensor:
@@ -129,19 +130,23 @@ def nlm(noisy: Tensor, patch_px: float, strength: float) -> Tensor:
     return _each(noisy, run)
 
 
-def wavelet(noisy: Tensor, strength: float, order: float) -> Tensor:
+def wavelet(noisy: Tensor, strength: float, levels: float) -> Tensor:
     """BayesShrink (Chang et al., 2000) with symlets, averaged over shifts of the grid.
 
-    strength: sigma over the pointwise noise, above 1 where neighbours are correlated.
+    strength: sigma over the pointwise noise, above 1 where neighbours are correlated; levels: of
+    halving, no more than the frame's size allows.
     """
+    from pywt import dwt_max_level
     from skimage.restoration import denoise_wavelet
+
+    depth = min(int(levels), dwt_max_level(min(noisy.shape[-2:]), WAVELET))
 
     def run(frame: NDArray[Any]) -> NDArray[Any]:
         total = np.zeros_like(frame)
         for shift in ((dy, dx) for dy in SHIFTS_PX for dx in SHIFTS_PX):
             moved = np.roll(frame, shift, (0, 1))
             kept = denoise_wavelet(
-                moved, sigma=strength, wavelet=f"sym{int(order)}", rescale_sigma=False
+                moved, sigma=strength, wavelet=WAVELET, wavelet_levels=depth, rescale_sigma=False
             )
             total += np.roll(kept, (-shift[0], -shift[1]), (0, 1))
         return total / len(SHIFTS_PX) ** 2

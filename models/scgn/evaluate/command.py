@@ -48,8 +48,10 @@ def run(args: argparse.Namespace) -> int:
     if args.data is not None:
         return finish(args, evaluate_pairs(args.data, methods_of(args, [args.weights])[0]))
     if args.real is not None:
-        names = args.methods or shipped_names()
-        return finish(args, evaluate_real(args.real, methods_of(args, names)))
+        methods = methods_of(args, args.methods or shipped_names())
+        if not args.methods:
+            methods = [method for method in methods if method.target == "clean"]
+        return finish(args, evaluate_real(args.real, methods))
     return table(args)
 
 

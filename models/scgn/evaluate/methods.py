@@ -43,7 +43,7 @@ class Method:
         ]
 
 
-GAUSSIAN_PX = tuple(0.5 * 1.15**step for step in range(24))
+GAUSSIAN_PX = tuple(0.5 * 1.2**step for step in range(24))  # to 33 px
 BAND_PX = (1.0, 1.4, 2.0, 2.8, 4.0)
 SPOTS_PX = (1.4, 2.0, 2.8, 4.0)
 
@@ -57,13 +57,13 @@ CLASSICAL = {
         }),
         Method("wiener", classical.wiener, {
             "width_bins": (1.0, 2.0, 4.0), "tilt": (0.0, 1.0, 2.0, 4.0, 8.0),
-            "strength": (1.0, 1.3, 1.7),
+            "strength": (0.7, 1.0, 1.3, 1.7),
         }),
         Method("nlm", classical.nlm, {
-            "patch_px": (5.0, 9.0), "strength": (0.2, 0.35, 0.5, 0.7, 1.0, 1.5),
+            "patch_px": (5.0, 9.0), "strength": (0.5, 0.7, 1.0, 1.5, 2.5, 4.0),
         }),
         Method("wavelet", classical.wavelet, {
-            "strength": (0.8, 1.0, 1.2, 1.5, 2.0, 3.0), "order": (4.0, 8.0),
+            "strength": (0.8, 1.0, 1.5, 2.0, 3.0), "levels": (2.0, 3.0, 4.0, 5.0),
         }),
         Method("log_render", classical.log_render, {
             "sigma_px": SPOTS_PX, "threshold": (0.5, 1.0, 2.0, 3.0, 4.0),
