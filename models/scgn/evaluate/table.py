@@ -35,7 +35,7 @@ Atoms here are spots: local maxima of the Laplacian of a Gaussian (sigma {scale_
 maps), largest within {separation_nm} nm; the same rule for every method. Truth is what this rule
 finds in the noise-free target, matched one to one within {match_nm} nm. False atoms per nm²: found,
 not true, in vacuum; and on frames of the beam alone. {by_chance}
-Own threshold: the contrast that gives the method, networks too, its highest F1 on the tuning frames.
+Own threshold: the contrast that gives a method, networks too, its highest F1 on the tuning frames.
 Position RMSE is the distance to the matched true atom, at most {match_nm} nm by definition, so
 compare it at like recall.
 
