@@ -7,8 +7,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from scgn.structures import (
+from scgn.simulate.structures import (
+    KINDS,
+    MARGIN_PX,
+    NOTHING,
     PACKING_SIDE,
+    Sites,
+    atoms_of_fields,
     disordered_packing,
     draw_atoms,
     draw_field,
@@ -16,6 +21,8 @@ from scgn.structures import (
     lattice,
     liquid,
     rotation,
+    together,
+    wedge,
 )
 
 Floats = NDArray[np.float64]
@@ -65,8 +72,9 @@ def test_packing_depends_on_its_seed_alone() -> None:
 def test_liquid_keeps_its_distance_and_fills_the_field(spacing_px, reach_px) -> None:
     """Tiles of the packing meet without a gap and without two atoms in one place."""
     for seed in range(3):
-        points, amplitude = liquid(np.random.default_rng(seed), spacing_px, reach_px)
-        assert len(points) == len(amplitude)
+        points, amplitude, species = liquid(np.random.default_rng(seed), spacing_px, reach_px)
+        assert len(points) == len(amplitude) == len(species)
+        assert set(species.tolist()) <= {0, 1}
         assert (np.abs(points) < reach_px).all()
         assert 0.4 <= amplitude.min() < amplitude.max() <= 1.3
         some = points[np.random.default_rng(0).permutation(len(points))[:800]]
@@ -84,8 +92,10 @@ def test_lattice_spacing_is_right() -> None:
     """A cell of one atom has its nearest neighbours exactly one spacing away."""
     single = 0
     for seed in range(40):
-        points, amplitude = lattice(np.random.default_rng(seed), 9.0, 60.0)
-        first = points[: np.argmax(amplitude != 1)] if (amplitude != 1).any() else points
+        points, amplitude, species = lattice(np.random.default_rng(seed), 9.0, 60.0)
+        first = points[species == 0]
+        assert (amplitude[species == 0] == 1).all()
+        assert ((amplitude[species == 1] >= 0.3) & (amplitude[species == 1] <= 1)).all()
         inner = np.abs(first).max(axis=1) < 40
         nearest = distances(first)[inner].min(axis=1)
         np.testing.assert_allclose(nearest, 9.0, rtol=1e-9)
@@ -95,8 +105,8 @@ def test_lattice_spacing_is_right() -> None:
 
 def test_lattice_repeats_and_fills_the_field() -> None:
     for seed in range(10):
-        points, amplitude = lattice(np.random.default_rng(seed), 8.0, 70.0)
-        first = points[amplitude == 1]
+        points, _, species = lattice(np.random.default_rng(seed), 8.0, 70.0)
+        first = points[species == 0]
         assert (np.abs(points) < 70).all()
         probes = np.random.default_rng(1).uniform(-70, 70, (300, 2))
         hole = np.hypot(*(probes[:, None] - first).T).min(axis=0)
@@ -129,24 +139,90 @@ def test_front_has_two_sides_and_depends_on_the_seed_alone() -> None:
 
 
 def test_every_kind_of_field_comes_up() -> None:
-    counts = [len(draw_field(np.random.default_rng(s), 10.0, 60.0)[0]) for s in range(80)]
+    fields = [draw_field(np.random.default_rng(seed), 10.0, 60.0) for seed in range(80)]
+    counts = [len(field.position) for field in fields]
     assert counts.count(0) >= 1, "vacuum"
     assert max(counts) > 100
-    for seed in range(10):
-        points, amplitude = draw_field(np.random.default_rng(seed), 10.0, 60.0)
-        assert len(points) == len(amplitude)
+    assert sum(KINDS.values()) == pytest.approx(1)
+    for position, amplitude, species in fields:
+        assert position.shape == (len(amplitude), 2)
+        assert len(amplitude) == len(species)
+        assert set(species.tolist()) <= {0, 1}
+    ordered = [bool((field.amplitude == 1).any()) for field in fields]
+    molten = [bool((field.amplitude > 1).any()) for field in fields]
+    found = {*zip(ordered, molten, strict=True)}
+    assert found == {(True, True), (True, False), (False, True), (False, False)}
+
+
+def test_fields_cover_their_frames_where_no_edge_is() -> None:
+    """A crystal or a melt alone has an atom near any point, corners included."""
+    full = 0
+    for seed in range(40):
+        points = draw_field(np.random.default_rng(seed), 10.0, 60.0).position
+        if len(points) < 100:
+            continue
+        probes = np.random.default_rng(1).uniform(-60, 60, (200, 2))
+        full += np.hypot(*(probes[:, None] - points).T).min(axis=0).max() < 25
+    assert full > 12
 
 
 def test_no_two_atoms_meet_at_a_front() -> None:
     """Crystal and melt leave a gap, so that no bright double atom marks the front."""
     mixed = 0
     for seed in range(30):
-        points, amplitude = draw_field(np.random.default_rng(seed), 10.0, 60.0)
+        points, amplitude, _ = draw_field(np.random.default_rng(seed), 10.0, 60.0)
         crystal, melt = points[amplitude == 1], points[amplitude > 1]  # at least a third of each
         if len(crystal) and len(melt):
             mixed += 1
             assert np.hypot(*(crystal[:, None] - melt).T).min() > 0.35 * 10
     assert mixed >= 5
+
+
+def test_thickness_falls_along_one_direction() -> None:
+    """Linear in position, between 0.4 and 1; half of the specimens are even."""
+    y, x = np.mgrid[-50:51:10, -50:51:10].astype(float)
+    points = np.stack([y.ravel(), x.ravel()], 1)
+    thickness = [wedge(np.random.default_rng(seed), points, 50.0) for seed in range(60)]
+    assert 15 < sum(bool((t == 1).all()) for t in thickness) < 45
+    for t in thickness:
+        assert 0.4 <= t.min() <= t.max() <= 1
+        plane = np.linalg.lstsq(np.c_[points, np.ones(len(points))], t, rcond=None)[0]
+        np.testing.assert_allclose(np.c_[points, np.ones(len(points))] @ plane, t, atol=1e-9)
+    assert min(t.min() for t in thickness) < 0.6
+
+
+def test_fields_are_joined_and_picked_by_atom() -> None:
+    one = Sites(np.ones((2, 2)), np.array([0.5, 1.0]), np.array([0, 1]))
+    both = together(one, Sites(np.zeros((1, 2)), np.array([0.7]), np.array([0])))
+    assert both.amplitude.tolist() == [0.5, 1.0, 0.7]
+    kept = both.where(np.array([False, True, True]))
+    assert kept.species.tolist() == [1, 0]
+    assert kept.position.tolist() == [[1, 1], [0, 0]]
+
+
+# ---- batches ----
+
+
+def test_batch_keeps_frames_apart_and_empty_ones_empty() -> None:
+    some = (np.full((3, 2), 5.0), np.full(3, 2.0), np.array([1.0, 0.0, 0.5]), np.array([0, 1, 0]))
+    empty = (NOTHING.position, NOTHING.amplitude, NOTHING.amplitude, NOTHING.species)
+    atoms = atoms_of_fields([empty, some, empty, some], np.array([5.0, 6.0, 7.0, 8.0]))
+    assert atoms.frame.tolist() == [1, 1, 1, 3, 3, 3]
+    assert atoms.spacing_px.tolist() == [5, 6, 7, 8]
+    assert atoms.position_px.dtype == atoms.sigma_px.dtype == torch.float32
+    last = atoms.of(3)
+    assert last.frame.tolist() == [0, 0, 0]
+    assert last.amplitude.tolist() == [1.0, 0.0, 0.5]
+    assert last.species.tolist() == [0, 1, 0]
+    assert last.spacing_px.tolist() == [8]
+
+
+def test_some_fields_have_vacancies() -> None:
+    atoms = draw_atoms(np.random.default_rng(3), 30, 64, (8.0, 12.0))
+    vacant = [float((atoms.of(i).amplitude == 0).float().mean()) for i in range(30)
+              if len(atoms.of(i).frame) > 100]  # fmt: skip
+    assert 3 < sum(share > 0 for share in vacant) < len(vacant) - 3
+    assert max(vacant) == pytest.approx(0.06, abs=0.06)
 
 
 def test_drawn_atoms_belong_to_their_frames() -> None:
@@ -162,5 +238,9 @@ def test_drawn_atoms_belong_to_their_frames() -> None:
     inside = ((atoms.position_px >= 0) & (atoms.position_px < 64)).all(dim=1)
     assert bool(inside.any())
     assert not bool(inside.all()), "atoms just outside shine into the frame"
+    assert float(atoms.position_px.min()) > -MARGIN_PX - 4
+    assert float(atoms.position_px.max()) < 64 + MARGIN_PX + 4
+    assert set(atoms.species.tolist()) == {0, 1}
+    assert (atoms.spacing_px - 8).abs().max() < 1e-5
     again = draw_atoms(np.random.default_rng(4), 12, 64, (8.0, 8.0))
     assert torch.equal(atoms.position_px, again.position_px)

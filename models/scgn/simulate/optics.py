@@ -25,8 +25,9 @@ PASS, STOP = 0.36, 0.43  # cycles per px: the grid carries no more, a soft apert
 class Optics:
     """Lens of each frame of a batch; every field (B,1,1).
 
-    voltage_kv; defocus_a (underfocus negative), cs_a: spherical aberration, focal_spread_a: 1/e
-    half width of the defocus distribution, astigmatism_a: all A; astigmatism_rad: its direction.
+    voltage_kv; defocus_a (underfocus negative), cs_a: spherical aberration, focal_spread_a:
+    deviation of the normal distribution of defocus, astigmatism_a: all A; astigmatism_rad: its
+    direction, from the horizontal towards higher rows.
     """
 
     voltage_kv: Tensor
@@ -72,7 +73,9 @@ def aberration(optics: Optics, k2_per_a2: Tensor, angle: Tensor) -> Tensor:
 
 
 def envelope(optics: Optics, k2_per_a2: Tensor) -> Tensor:
-    """Damping by the spread of focus, (B,H,W) (Kirkland eq. 3.41 without convergence)."""
+    """Damping by the spread of focus, (B,H,W) (Kirkland section 3.2 without convergence, whose
+    half width at 1/e is sqrt(2) of this deviation).
+    """
     wave = wavelength_a(optics.voltage_kv)
     return torch.exp(-0.5 * (math.pi * wave * optics.focal_spread_a * k2_per_a2).square())
 
