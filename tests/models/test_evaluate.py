@@ -17,7 +17,7 @@ from torch import Tensor
 from scgn.checkpoint import CheckpointError, describe, save_checkpoint
 from scgn.evaluate import EvaluationError
 from scgn.evaluate.command import add_arguments, run
-from scgn.evaluate.methods import CLASSICAL, Method, learned, method_named, truth
+from scgn.evaluate.methods import CLASSICAL, GAUSSIAN_PX, Method, learned, method_named, truth
 from scgn.evaluate.pictures import centre, comparison, grey, sheet, window_of
 from scgn.evaluate.runner import (
     Plan,
@@ -32,7 +32,7 @@ from scgn.evaluate.runner import (
 )
 from scgn.evaluate.score import atoms_in, detection_row, gain_row, noise_only_row, score_row, tune
 from scgn.evaluate.table import compact_table, reference_lines, report
-from scgn.metrics import psnr_db
+from scgn.metrics import gaussian_filter, psnr_db
 from scgn.simulate import SimulatedBatch
 
 for needed in ("scipy", "skimage", "pywt"):
@@ -153,11 +153,21 @@ def test_described_set_says_what_can_be_seen(scenes) -> None:
     assert told == described_set(PLAN)
     assert told["true_atoms"] == len(atoms_inside(scenes).frame)
     assert 0 <= told["atoms_as_spots"] <= 1
-    widths = [best_gaussian_db(n[None], c[None]) for n, c in zip(scenes.noisy, scenes.clean)]  # noqa: B905
-    assert told["best_gaussian_db"] == [pytest.approx(sum(widths) / 2)]
+    assert told["best_gaussian_db"] == [best_gaussian_db(scenes)]
     shallower = median_bound_pm(visible_spots(scenes), scenes.pixel_nm, 2.0)
     assert told["position_bound_pm"] == [pytest.approx(shallower / 2)]  # a root of four in dose
     assert told["pixels_sha256"] != described_set(replace(PLAN, seed=5))["pixels_sha256"]
+
+
+def test_the_best_gaussian_is_chosen_for_each_frame(scenes) -> None:
+    rows = [
+        [psnr_db(gaussian_filter(noisy[None], width), clean[None]) for width in GAUSSIAN_PX]
+        for noisy, clean in zip(scenes.noisy, scenes.clean, strict=True)
+    ]
+    assert best_gaussian_db(scenes) == pytest.approx(sum(map(max, rows)) / len(rows))
+    assert best_gaussian_db(scenes) >= max(
+        sum(of_width) / 2 for of_width in zip(*rows, strict=True)
+    )
 
 
 def counting(name: str, calls: list[str]) -> Method:
