@@ -25,6 +25,11 @@ PROTONS = {
     "C": 6, "O": 8, "Al": 13, "Si": 14, "Ti": 22, "Cu": 29, "Sr": 38, "Pd": 46, "Ag": 47, "Ce": 58,
     "Pt": 78, "Au": 79,
 }  # fmt: skip
+# f(0) in A of another fit to the same atoms: Kirkland 2010, appendix C.
+KIRKLAND_FORWARD_A = {
+    "C": 2.511, "O": 1.990, "Al": 5.892, "Si": 5.814, "Ti": 8.740, "Cu": 5.581, "Sr": 13.055,
+    "Pd": 7.585, "Ag": 8.672, "Ce": 17.367, "Pt": 10.807, "Au": 10.553,
+}  # fmt: skip
 MOTT_BETHE_PER_A = 0.0239337  # m0 e^2 / (8 pi eps0 h^2): f = this (Z - f_x) / s^2
 VOLTAGE_KV = torch.full((1, 1, 1), 200.0)
 SIGMA_200 = float(interaction_per_v_a(torch.tensor(200.0, dtype=torch.float64)))
@@ -67,6 +72,7 @@ def exact_phase(element: str, position: tuple[float, float], pixel_a: float, sid
 def test_forward_scattering_is_the_sum_of_the_amplitudes(element) -> None:
     forward = float(scattering_factor(element, torch.zeros(1)))
     assert forward == pytest.approx(sum(PENG[element][0]), rel=1e-6)
+    assert forward == pytest.approx(KIRKLAND_FORWARD_A[element], rel=0.006)
 
 
 @pytest.mark.parametrize("element", PENG)

@@ -12,6 +12,8 @@ from scgn.noise import NoiseModel
 from scgn.simulate import Recipe, SimulatedBatch, simulate
 from scgn.simulate.atoms import Atoms, atom_map, padded, render, vacuum
 from scgn.simulate.batch import atom_sign
+from scgn.simulate.generator import padded_atoms, specimen_images
+from scgn.simulate.optics import Optics
 from scgn.units import ATOM_MAP_PEAK
 
 # A whole number of counts per electron: rounding a camera's 1.4 to 1 shifts the mean.
@@ -84,7 +86,7 @@ def test_dose_range_decides_the_noise() -> None:
         relative = (data.noisy - data.clean).square().mean(dim=(1, 2, 3)) / (
             data.clean.mean(dim=(1, 2, 3)) * data.beam.flatten() / dose
         )
-        torch.testing.assert_close(relative, torch.ones(8), rtol=0.05, atol=0)
+        torch.testing.assert_close(relative, torch.ones(8), rtol=0.1, atol=0)
 
 
 def test_pixels_are_as_large_as_crystals_make_them() -> None:
@@ -180,6 +182,26 @@ def test_vacuum_ends_one_and_a_half_spacings_from_a_lone_atom() -> None:
     assert not bool(row[18:47].any())
     assert bool(row[:17].all())
     assert bool(row[48:].all())
+
+
+def test_lens_images_a_column_where_the_list_says() -> None:
+    """Round lens, one column on a pixel's centre: contrast is strongest there and even about it."""
+    lone = atoms_of([(0, 24.0, 37.0, 1.0, 1.0)], [10.0])
+    zero = torch.zeros(1, 1, 1)
+    for defocus_a in (-60.0, 60.0):
+        lens = Optics(zero + 200, zero + defocus_a, zero, zero + 20, zero, zero)
+        image, absorbing = (
+            specimen_images(padded_atoms(lone), [("Au", "Au")], zero + 2, zero, zero + absorbed,
+                            lens, zero + 0.2, 64, 1.4, torch.Generator())[0, 0]
+            for absorbed in (0.0, 0.1)
+        )  # fmt: skip
+        contrast = image - 1
+        assert divmod(int(contrast.abs().argmax()), 64) == (24, 37)
+        assert contrast[24, 37].sign() == (1 if defocus_a > 0 else -1)
+        around = contrast[24 - 12 : 24 + 13, 37 - 12 : 37 + 13]
+        for turned in (around.flip(0), around.flip(1), around.T):
+            torch.testing.assert_close(turned, around, rtol=0, atol=2e-3)
+        assert float(absorbing.mean()) < float(image.mean()) - 1e-4
 
 
 # ---- atoms on a grid ----

@@ -148,7 +148,7 @@ def of_noise_model(noise: NoiseModel, frame_count: int, side_px: int) -> Detecto
 def blend_of_correlation(correlation: float) -> float:
     """The blend b of line_noise with b / (1 + b^2) = correlation, which ends at +-0.5."""
     r = max(-0.4999, min(0.4999, correlation))
-    return 0.0 if r == 0 else (1 - math.sqrt(1 - 4 * r * r)) / (2 * r)
+    return 2 * r / (1 + math.sqrt(1 - 4 * r * r))
 
 
 def noise_transfer(noise: NoiseModel, side_px: int) -> Tensor | None:
