@@ -243,6 +243,15 @@ def test_calibrated_detector_has_the_models_autocorrelation() -> None:
     assert autocorrelation(noisy - clean, 0, 2) == pytest.approx(0, abs=0.015)
 
 
+@pytest.mark.parametrize(("sigma_px", "reach"), [(0.8, 1), (1.2, 2), (0.7, 5)])
+def test_correlation_cut_short_keeps_the_variance(sigma_px, reach) -> None:
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    kernel = np.exp(-(x**2 + y**2) / (4 * sigma_px**2)).astype(np.float32)
+    noise = NoiseModel(5.0, 0.0, autocorrelation=kernel)
+    noisy, clean = expose(of_noise_model(noise, 8, SIDE), level(200.0, 8), seeded(16))
+    assert float((noisy - clean).var()) == pytest.approx(25 * 200, rel=0.03)
+
+
 def test_white_noise_needs_no_transfer() -> None:
     assert noise_transfer(NoiseModel(1.0, 1.0), 64) is None
     power = noise_transfer(NoiseModel(1.0, 1.0, autocorrelation=CORRELATED), 64)

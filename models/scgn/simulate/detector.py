@@ -152,12 +152,16 @@ def blend_of_correlation(correlation: float) -> float:
 
 
 def noise_transfer(noise: NoiseModel, side_px: int) -> Tensor | None:
-    """Root of the power spectrum of the point noise, (1,1,side,side//2+1); None for white noise."""
+    """Root of the power spectrum of the point noise, (1,1,side,side//2+1); None for white noise.
+
+    A correlation cut short has negative powers: they become 0, and the mean stays 1.
+    """
     kernel = torch.from_numpy(noise.autocorrelation.astype(np.float32))
     if kernel.numel() == 1:
         return None
     wrapped = torch.zeros(side_px, side_px)
     reach = kernel.shape[0] // 2
     wrapped[: kernel.shape[0], : kernel.shape[1]] = kernel
-    power: Tensor = torch.fft.rfft2(wrapped.roll((-reach, -reach), (0, 1))).real
-    return power.clamp(min=0).sqrt()[None, None]
+    power = torch.fft.fft2(wrapped.roll((-reach, -reach), (0, 1))).real.clamp(min=0)
+    root: Tensor = (power / power.mean()).sqrt()
+    return root[None, None, :, : side_px // 2 + 1]
