@@ -1,9 +1,9 @@
 """Atoms found in a frame, and found atoms against true ones.
 
 One detector and one rule for every method: local maxima of the Laplacian of a Gaussian, in
-contrast relative to the beam. Truth is what the same detector finds in the noise-free target:
-contrast transfer, delocalised fringes and overlapping columns decide what a frame shows of its
-atoms, and no denoiser can be asked for what is invisible without noise.
+contrast relative to the beam. Truth is the atoms that the same detector finds in the noise-free
+target: no denoiser can be asked for what contrast transfer hides. Other spots that the noise-free
+target shows (fringes, gaps between columns) are ignored: to keep them is neither right nor wrong.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class FoundAtoms:
     position_px: Tensor
     contrast: Tensor
 
-    def of_frame(self, index: int) -> Tensor:
-        """Positions in one frame, (M,2) row and column, pixels."""
-        return self.position_px[self.frame == index]
+    def only(self, kept: Tensor) -> FoundAtoms:
+        """Those where `kept`, (N,) bool, is True."""
+        return FoundAtoms(self.frame[kept], self.position_px[kept], self.contrast[kept])
 
 
 def log_response(frames: Tensor, sigma_px: float) -> Tensor:
@@ -170,27 +170,43 @@ class DetectionScore:
         return PM_PER_NM * math.sqrt(self.squared_nm2 / self.matched)
 
 
-def score_detection(
+def match_set(
     found: FoundAtoms, true: FoundAtoms, pixel_nm: Tensor, rule: DetectionRule
-) -> tuple[DetectionScore, FoundAtoms]:
-    """Found atoms against true ones over a set, and the found ones that are not true.
-
-    pixel_nm: (B,), one per frame of the set.
-    """
-    score, wrong = DetectionScore(), torch.ones(len(found.frame), dtype=torch.bool)
+) -> tuple[Tensor, Tensor]:
+    """Indices (K,) into found and true of the pairs over all frames of a set; pixel_nm: (B,)."""
+    pairs = []
     for index, pixel in enumerate(pixel_nm.tolist()):
-        mine = (found.frame == index).nonzero()[:, 0]
-        here, there = found.position_px[mine], true.of_frame(index)
-        i, j = match_atoms(here, there, rule.match_nm / pixel)
-        wrong[mine[i]] = False
-        score = DetectionScore(
-            score.matched + len(i),
-            score.found + len(here),
-            score.true + len(there),
-            score.squared_nm2 + float((here[i] - there[j]).square().sum()) * pixel**2,
-        )
-    false = FoundAtoms(found.frame[wrong], found.position_px[wrong], found.contrast[wrong])
-    return score, false
+        mine, theirs = ((atoms.frame == index).nonzero()[:, 0] for atoms in (found, true))
+        place = found.position_px[mine], true.position_px[theirs]
+        i, j = match_atoms(*place, rule.match_nm / pixel)
+        pairs.append((mine[i], theirs[j]))
+    every_i, every_j = (torch.cat(part) for part in zip(*pairs, strict=True))
+    return every_i, every_j
+
+
+def score_detection(
+    found: FoundAtoms,
+    spots: FoundAtoms,
+    pixel_nm: Tensor,
+    rule: DetectionRule,
+    atomic: Tensor | None = None,
+) -> tuple[DetectionScore, FoundAtoms]:
+    """Found atoms against spots of the noise-free target, and those found that are none of these.
+
+    pixel_nm: (B,), one per frame of the set; atomic: (N,) bool, which of the spots are atoms, all
+    when None; what was found at another spot is ignored.
+    """
+    atomic = torch.ones(len(spots.frame), dtype=torch.bool) if atomic is None else atomic
+    i, j = match_set(found, spots, pixel_nm, rule)
+    away_px = (found.position_px[i] - spots.position_px[j])[atomic[j]]
+    away_nm = away_px * pixel_nm[found.frame[i[atomic[j]]], None]
+    matched = len(away_nm)
+    ignored = len(i) - matched
+    squared_nm2 = float(away_nm.square().sum())
+    score = DetectionScore(matched, len(found.frame) - ignored, int(atomic.sum()), squared_nm2)
+    wrong = torch.ones(len(found.frame), dtype=torch.bool)
+    wrong[i] = False
+    return score, found.only(wrong)
 
 
 def per_nm2(atoms: FoundAtoms, region: Tensor, pixel_nm: Tensor) -> float:

@@ -153,6 +153,17 @@ def test_atoms_match_within_their_own_frame_only() -> None:
     assert len(false.frame) == 1
 
 
+def test_spots_that_are_no_atoms_are_ignored() -> None:
+    """Found or not, they change neither precision nor recall, and are no false atoms."""
+    spots, atomic = atoms_at((10, 10), (20, 20), (30, 30)), torch.tensor([True, True, False])
+    for found in (atoms_at((10, 10), (50, 50)), atoms_at((10, 10), (50, 50), (31, 30))):
+        score, false = score_detection(
+            found, spots, torch.tensor([PIXEL_NM]), DetectionRule(), atomic
+        )
+        assert score == DetectionScore(1, 2, 2, 0.0)
+        assert false.position_px.tolist() == [[50.0, 50.0]]
+
+
 def test_a_score_of_nothing() -> None:
     nothing = DetectionScore()
     assert (nothing.precision, nothing.recall, nothing.f1) == (1, 1, 1)

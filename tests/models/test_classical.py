@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -18,17 +20,18 @@ SIDE = 64
 WORKING = {  # one sensible setting each
     "gaussian": {"sigma_px": 1.6},
     "dog": {"sigma_px": 1.4, "ratio": 6.0, "stretch": 1.0},
-    "wiener": {"width_bins": 2.0, "tilt": 0.0, "strength": 1.3},
+    "wiener": {"width_bins": 1.0, "tilt": 0.0, "strength": 1.3},
     "nlm": {"patch_px": 5, "strength": 0.7},
     "wavelet": {"strength": 1.0, "levels": 3},
     "log_render": {"sigma_px": 2.0, "threshold": 4.0, "stretch": 1.0},
 }
 
 
-def lattice(sign: float = 1.0) -> torch.Tensor:
+def lattice(sign: float = 1.0, turned_rad: float = 0.0) -> torch.Tensor:
     """Atoms 10 px apart on a beam of 400 counts, (1,1,64,64)."""
-    at = torch.arange(8.0, SIDE, 10.0)
-    place = torch.cartesian_prod(at, at)
+    at = torch.arange(-52.0, 2 * SIDE, 10.0)
+    c, s = math.cos(turned_rad), math.sin(turned_rad)
+    place = torch.cartesian_prod(at, at) @ torch.tensor([[c, -s], [s, c]])
     drawn = classical.spots(place, torch.full((len(place),), 160.0), 2.0, torch.Size((SIDE, SIDE)))
     return 400 + sign * drawn[None, None]
 
@@ -41,7 +44,7 @@ def with_noise(clean: torch.Tensor, seed: int = 0, sigma: float = 60.0) -> torch
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("name", WORKING)
 def test_peer_brings_white_noise_down(name, sign) -> None:
-    clean = lattice(sign)
+    clean = lattice(sign, 0.4)
     noisy = with_noise(clean)
     denoised = CLASSICAL[name].filter(noisy, **WORKING[name])
     assert denoised.shape == noisy.shape
@@ -95,7 +98,7 @@ def test_wiener_gain_stays_between_none_and_all() -> None:
 
 
 def test_wiener_keeps_a_lattice_and_takes_line_noise() -> None:
-    clean = lattice()
+    clean = lattice(turned_rad=0.4)
     lines = torch.from_numpy(np.random.default_rng(3).normal(0, 40, (1, 1, 1, SIDE))).float()
     striped = with_noise(clean, 4, 20.0) + lines
     denoised = classical.wiener(striped, 2.0, 0.0, 1.3)

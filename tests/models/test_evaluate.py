@@ -21,7 +21,6 @@ from scgn.evaluate.methods import CLASSICAL, GAUSSIAN_PX, Method, learned, metho
 from scgn.evaluate.pictures import centre, comparison, grey, sheet, window_of
 from scgn.evaluate.runner import (
     Plan,
-    atoms_inside,
     best_gaussian_db,
     described_set,
     evaluate,
@@ -30,7 +29,15 @@ from scgn.evaluate.runner import (
     tidy,
     visible_spots,
 )
-from scgn.evaluate.score import atoms_in, detection_row, gain_row, noise_only_row, score_row, tune
+from scgn.evaluate.score import (
+    atoms_in,
+    atoms_inside,
+    detection_row,
+    gain_row,
+    noise_only_row,
+    score_row,
+    tune,
+)
 from scgn.evaluate.table import compact_table, reference_lines, report
 from scgn.metrics import gaussian_filter, psnr_db
 from scgn.simulate import SimulatedBatch

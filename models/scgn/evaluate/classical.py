@@ -6,7 +6,6 @@ frames. NLM and wavelets come from scikit-image (`scgn-live[evaluate]`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -78,25 +77,22 @@ def smoothed_spectrum(power: Tensor, width_bins: float) -> Tensor:
 
 
 def noise_spectrum(power: Tensor, tilt: float) -> Tensor:
-    """Noise power (B,1,H,W) of a frame with this periodogram.
+    """Point noise power (B,1,H,W) from what lies beyond NOISE_BAND.
 
-    Point noise from what lies beyond NOISE_BAND: white for tilt 0, else `tilt` times more at low
-    frequencies, as behind a detector's blur. Line noise lies on the axes of the plane, all along
-    them: there their median counts, which a lattice's few spots do not move.
+    White for tilt 0, else `tilt` times more at low frequencies, as behind a detector's blur.
     """
     rows, columns = (torch.fft.fftfreq(n, dtype=power.dtype) for n in power.shape[-2:])
     k2 = rows[:, None] ** 2 + columns**2
     level = power[..., k2 > NOISE_BAND**2].mean(dim=-1)[..., None, None]
-    noise = level * (1 + tilt * torch.exp(-0.5 * k2 / NOISE_ROLL_OFF**2))
-    for along, axis in ((-1, power[..., :1, :]), (-2, power[..., :, :1])):
-        line = axis.median(dim=along, keepdim=True).values / math.log(2)  # of exponential powers
-        on_axis = noise.narrow(-3 - along, 0, 1)
-        on_axis.copy_(torch.maximum(on_axis, line))
-    return noise
+    return level * (1 + tilt * torch.exp(-0.5 * k2 / NOISE_ROLL_OFF**2))
 
 
 def wiener(noisy: Tensor, width_bins: float, tilt: float, strength: float) -> Tensor:
-    """Wiener filter from each frame's own spectrum, smoothed over width_bins off the axes."""
+    """Wiener filter from each frame's own spectrum, smoothed over width_bins.
+
+    Line noise lies on the axes of the spectrum: there the signal is taken from the neighbouring
+    lines, which costs a lattice that lies along the frame's sides some of its contrast.
+    """
     level = noisy.mean(dim=(-2, -1), keepdim=True)
     spectrum = torch.fft.fft2((noisy - level).double(), norm="ortho")
     power = spectrum.abs().square()
@@ -104,8 +100,8 @@ def wiener(noisy: Tensor, width_bins: float, tilt: float, strength: float) -> Te
     beside[..., 0, :] = (power[..., 1, :] + power[..., -1, :]) / 2
     beside[..., :, 0] = (beside[..., :, 1] + beside[..., :, -1]) / 2
     smooth = smoothed_spectrum(beside, width_bins)
-    smooth[..., 0, :], smooth[..., :, 0] = power[..., 0, :], power[..., :, 0]
-    kept = spectrum * wiener_gain(smooth - strength * noise_spectrum(power, tilt), smooth)
+    signal = smooth - strength * noise_spectrum(power, tilt)
+    kept = spectrum * wiener_gain(signal, smooth + (power - beside).clamp(min=0))
     passed: Tensor = torch.fft.ifft2(kept, norm="ortho")
     return level + passed.real.to(noisy.dtype)
 

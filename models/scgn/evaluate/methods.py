@@ -70,7 +70,7 @@ CLASSICAL = {
             "stretch": (0.25, 0.5, 0.75, 1.0),
         }),
         Method("dog_map", classical.dog_map, {
-            "sigma_px": SPOTS_PX, "ratio": (1.6, 3.0), "offset": (-0.5, 0.0, 0.5, 1.0, 1.5),
+            "sigma_px": SPOTS_PX, "ratio": (1.6, 3.0), "offset": (-1.0, -0.5, 0.0, 0.5, 1.0),
             "stretch": (0.1, 0.2, 0.4, 0.8),
         }, "atom_map"),
         Method("log_render_map", classical.log_render_map, {

@@ -29,7 +29,7 @@ from scgn.atoms import (
 from scgn.checkpoint import replace_file
 from scgn.evaluate import EvaluationError
 from scgn.evaluate.methods import GAUSSIAN_PX, Method
-from scgn.evaluate.score import RULES, described_rules, gain_row, score_row, tune
+from scgn.evaluate.score import RULES, atoms_inside, described_rules, gain_row, score_row, tune
 from scgn.metrics import gaussian_filter, psnr_db
 from scgn.simulate import SimulatedBatch, evaluation_set, noise_only_set
 from scgn.simulate.sets import DOSES_E_PER_PX, TEST_SEED, TUNING_SEED
@@ -132,13 +132,6 @@ def median_bound_pm(spots: FoundAtoms, pixel_nm: Tensor, dose_e_per_px: float) -
     pairs = zip(spots.contrast.tolist(), pixel_a, strict=True)
     bounds = [position_bound_pm(contrast, dose_e_per_px / a**2) for contrast, a in pairs]
     return float(torch.tensor(bounds).median())
-
-
-def atoms_inside(data: SimulatedBatch) -> FoundAtoms:
-    """The true atoms of a set that lie in its frames, one pixel from the rim at least."""
-    place, last = data.atoms.position_px, data.clean.shape[-1] - 2
-    inside = ((place >= 1) & (place <= last)).all(dim=1) & (data.atoms.amplitude > 0)
-    return FoundAtoms(data.atoms.frame[inside], place[inside], data.atoms.amplitude[inside])
 
 
 def evaluate_method(method: Method, plan: Plan) -> Result:

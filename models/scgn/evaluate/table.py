@@ -33,8 +33,9 @@ frames clipped and truncated to 8 bits, peak and range 255.
 Atoms here are spots: local maxima of the Laplacian of a Gaussian (sigma {scale_nm} nm, at least
 {scale_px_min} px) above a contrast of {contrast_min} of the empty beam ({map_min} of 255 for atom
 maps), largest within {separation_nm} nm; the same rule for every method. Truth is what this rule
-finds in the noise-free target, matched one to one within {match_nm} nm. False atoms per nm²: found,
-not true, in vacuum; and on frames of the beam alone. {by_chance}
+finds in the noise-free target at a true atom; its other spots (fringes, gaps) are ignored, whether
+they are found or not. Pairs are one to one, within {match_nm} nm. False atoms per nm²: found where
+the target shows no spot, in vacuum; and on frames of the beam alone. {by_chance}
 Own threshold: the contrast that gives a method, networks too, its highest F1 on the tuning frames.
 Position RMSE is the distance to the matched true atom, at most {match_nm} nm by definition, so
 compare it at like recall.
