@@ -119,7 +119,7 @@ def umse(denoised: Tensor, first: Tensor, second: Tensor, third: Tensor) -> floa
 
     first, second, third (a, b, c): noisy frames of the same scene that `denoised` (f) was not made
     from; unbiased when their noise is independent of f's input and alike in variance.
-    Source: Marcos Morales et al., arXiv 2210.05553, equation 5.
+    Source: Marcos Morales et al., arXiv 2210.05553 (ICML 2023), section 3.
     """
     error = (first.double() - denoised.double()).square().mean()
     return float(error - (second.double() - third.double()).square().mean() / 2)
@@ -150,7 +150,8 @@ class ResidualTests:
 
     variance: of the point part in noise units, 1 for a perfect denoiser, below where noise was
     left in the frame, above where signal was taken; autocorrelation_error: largest difference from
-    the calibrated one over its lags; line_ratio: deviation of the line means over the expected one.
+    the calibrated one over its lags, NaN where nothing was taken away; line_ratio: deviation of the
+    line means over the expected one.
     """
 
     variance: float
