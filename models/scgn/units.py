@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 ATOM_MAP_PEAK = 255.0  # an atom map is on the paper's 8-bit scale, whatever the counts
+STEP = 2  # px; neighbours of a blurred camera share their noise, pixels two apart hardly any
 BLOCK = 16  # px; noise is measured per block and the median taken, so hot pixels do not count
 
 
@@ -34,12 +35,12 @@ class NoiseUnits(NamedTuple):
 def point_noise(frames: Tensor) -> Tensor:
     """Standard deviation of the pointwise noise of each frame; (B,1,H,W) -> (B,1,1,1).
 
-    Uses the mixed second difference of 2x2 neighbours, half of which has the pixel's own deviation
-    for white noise: column noise, row noise and any slope of the scene cancel exactly.
+    Uses the mixed second difference of pixels STEP apart, half of which has the pixel's own
+    deviation for white noise: column noise, row noise and any slope of the scene cancel exactly.
     """
-    mixed = (
-        frames[..., 1:, 1:] - frames[..., 1:, :-1] - frames[..., :-1, 1:] + frames[..., :-1, :-1]
-    )
+    step = min(STEP, frames.shape[-2] - 1, frames.shape[-1] - 1)
+    below, above = frames[..., step:, :], frames[..., :-step, :]
+    mixed = below[..., step:] - below[..., :-step] - above[..., step:] + above[..., :-step]
     window = (min(BLOCK, mixed.shape[-2]), min(BLOCK, mixed.shape[-1]))
     power = functional.avg_pool2d(mixed * mixed * 0.25, window, stride=window)
     return power.flatten(1).median(dim=1).values.sqrt()[:, None, None, None]

@@ -38,7 +38,7 @@ from scgn.simulate.recipe import Recipe
 from scgn.simulate.structures import draw_atoms
 
 Rng = np.random.Generator
-PAD_PX = 16  # the lens spreads atoms by about this much, and the transform wraps round
+PAD_PX = 32  # the lens spreads atoms by about this much, and the transform wraps round
 NARROW_PX = 1.0  # sigma of the spot that stands for a point on the grid; taken out again
 DARKEST = 0.01
 
@@ -97,9 +97,10 @@ def physical_images(
     columns = log_uniform(rng, recipe.columns, count)[:, 0].to(device)
     film = uniform(rng, recipe.film_rad, count) * sometimes(rng, recipe.film_share, count)
     absorbed = uniform(rng, (0.0, 0.12), count)[:, 0].to(device)
+    phase_max_rad = log_uniform(rng, recipe.phase_max_rad, count)[:, 0].to(device)
     return specimen_images(
         padded_atoms(atoms), materials, columns, film[:, 0].to(device), absorbed, optics,
-        pixel_a, side_px, recipe.phase_max_rad, noise,
+        pixel_a, side_px, phase_max_rad, noise,
     )  # fmt: skip
 
 
@@ -110,7 +111,7 @@ def padded_atoms(atoms: Atoms) -> Atoms:
 
 def specimen_images(
     atoms: Atoms, materials: list[tuple[str, str]], columns: Tensor, film_rad: Tensor,
-    absorbed: Tensor, optics: Optics, pixel_a: Tensor, side_px: int, phase_max_rad: float,
+    absorbed: Tensor, optics: Optics, pixel_a: Tensor, side_px: int, phase_max_rad: Tensor,
     noise: torch.Generator,
 ) -> Tensor:  # fmt: skip
     """Intensity (B,1,side,side) of a known specimen; tensors (B,1,1), atoms on the padded grid."""
@@ -166,10 +167,11 @@ def draw_images(
 def draw_detector(rng: Rng, dose: Tensor, side_px: int, recipe: Recipe) -> Detector:
     """Counting and integrating cameras with and without blur, line noise, defects and clipping."""
     count = len(dose)
-    gain = log_uniform(rng, recipe.gain_adu_per_e, count)
     integrates = sometimes(rng, 0.6, count)
+    gain = log_uniform(rng, recipe.gain_adu_per_e, count)
+    gain = torch.where(integrates > 0, gain, gain.round())  # whole counts an electron
     read_e = uniform(rng, recipe.read_noise_e, count) * integrates
-    line = uniform(rng, recipe.line_noise, count) * sometimes(rng, 0.5, count)
+    line = uniform(rng, recipe.line_noise, count) * sometimes(rng, 0.4, count)
     blur = uniform(rng, recipe.blur_px, count) * sometimes(rng, 0.5, count)
     mtf = gaussian_mtf(blur, side_px)
     return Detector(

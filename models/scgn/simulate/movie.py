@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scgn.noise import NoiseModel
 from scgn.simulate.atoms import Atoms
 from scgn.simulate.batch import SimulatedBatch
-from scgn.simulate.detector import column, of_noise_model
+from scgn.simulate.detector import column, log_uniform, of_noise_model
 from scgn.simulate.elements import MATERIALS
 from scgn.simulate.generator import (
     DARKEST,
@@ -126,13 +126,14 @@ def movie_images(
     material = MATERIALS[int(rng.integers(len(MATERIALS)))]
     film = column(rng.uniform(*recipe.film_rad, 1))[:, 0]
     columns = column(rng.uniform(*recipe.columns, 1))[:, 0]
+    phase_max_rad = log_uniform(rng, recipe.phase_max_rad, 1)[:, 0]
     slow = background(rng, 1, plan.side_px)
     state, parts = noise.get_state(), []
     for index in range(plan.frames):
         noise.set_state(state)  # the film is the same grain in every frame
         image = specimen_images(
             padded_atoms(atoms.of(index)), [material], columns, film, 0.05 + 0 * film,
-            optics, pixel_a[:1], plan.side_px, recipe.phase_max_rad, noise,
+            optics, pixel_a[:1], plan.side_px, phase_max_rad, noise,
         )  # fmt: skip
         parts.append(image)
     return (torch.cat(parts) * slow).clamp(min=DARKEST)

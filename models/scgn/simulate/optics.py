@@ -27,7 +27,7 @@ class Optics:
 
     voltage_kv; defocus_a (underfocus negative), cs_a: spherical aberration, focal_spread_a:
     deviation of the normal distribution of defocus, astigmatism_a: all A; astigmatism_rad: its
-    direction, from the horizontal towards higher rows.
+    direction, from the horizontal towards higher rows; convergence_rad: half angle of the beam.
     """
 
     voltage_kv: Tensor
@@ -36,6 +36,7 @@ class Optics:
     focal_spread_a: Tensor
     astigmatism_a: Tensor
     astigmatism_rad: Tensor
+    convergence_rad: Tensor
 
     def to(self, device: torch.device) -> Optics:
         """The same on a device."""
@@ -73,11 +74,15 @@ def aberration(optics: Optics, k2_per_a2: Tensor, angle: Tensor) -> Tensor:
 
 
 def envelope(optics: Optics, k2_per_a2: Tensor) -> Tensor:
-    """Damping by the spread of focus, (B,H,W) (Kirkland section 3.2 without convergence, whose
-    half width at 1/e is sqrt(2) of this deviation).
+    """Damping by the spread of focus and by the beam's convergence, (B,H,W).
+
+    (Kirkland eq. 3.41; the part of astigmatism in the convergence term is left out.)
     """
-    wave = wavelength_a(optics.voltage_kv)
-    return torch.exp(-0.5 * (math.pi * wave * optics.focal_spread_a * k2_per_a2).square())
+    wave, k = wavelength_a(optics.voltage_kv), k2_per_a2.sqrt()
+    spread = math.pi * wave * optics.focal_spread_a * k2_per_a2
+    shift_a = optics.cs_a * (wave * k) ** 3 + optics.defocus_a * wave * k  # of the beam at k
+    smear = math.pi * optics.convergence_rad / wave * shift_a
+    return torch.exp(-0.5 * spread.square() - smear.square())
 
 
 def aperture(k_per_px: Tensor) -> Tensor:
@@ -108,18 +113,18 @@ def form_image(phase: Tensor, absorption: Tensor, optics: Optics, pixel_a: Tenso
 
 
 def draw_optics(rng: np.random.Generator, count: int) -> Optics:
-    """Lenses as they are used: corrected or not, either sign of defocus, near the best contrast.
-
-    Uncorrected lenses stand around Scherzer's defocus, corrected ones within +-12 nm.
+    """Lenses as they are used: most corrected, within +-12 nm of focus; the others with a Cs of 0.2
+    to 0.6 mm around Scherzer's defocus, in a beam converged for millisecond exposures.
     """
     voltage = rng.choice([80.0, 200.0, 300.0], count)
-    corrected = rng.random(count) < 0.6
-    cs = np.where(corrected, rng.normal(0, 1e5, count), rng.uniform(0.4e7, 1.2e7, count))
+    corrected = rng.random(count) < 0.8
+    cs = np.where(corrected, rng.normal(0, 1e5, count), rng.uniform(2e6, 6e6, count))
     wave = wavelength_a(torch.from_numpy(voltage)).numpy()
-    scherzer = -np.sqrt(1.5 * np.abs(cs) * wave) * rng.uniform(0.6, 1.6, count)
+    scherzer = -np.sqrt(1.5 * np.abs(cs) * wave) * rng.uniform(0.6, 1.4, count)
     near = rng.choice([-1, 1], count) * rng.uniform(15, 120, count)
+    convergence = rng.uniform(2e-4, 5e-4, count) * np.where(corrected, 1, 2.5)
     values = (
         voltage, np.where(corrected, near, scherzer), cs, rng.uniform(10, 45, count),
-        rng.exponential(8, count), rng.uniform(0, math.pi, count),
+        rng.exponential(8, count), rng.uniform(0, math.pi, count), convergence,
     )  # fmt: skip
     return Optics(*(torch.from_numpy(v.astype(np.float32))[:, None, None] for v in values))

@@ -13,11 +13,11 @@ class Recipe:
 
     spacing_px: of neighbouring atoms (with spacing_a: A, it decides the pixel size);
     dose_e_per_px: electrons per pixel of the empty beam, log-uniform; columns: atoms in a column,
-    log-uniform; phase_max_rad: thicker columns are cut to this; film_rad: rms phase of the
+    log-uniform; phase_max_rad: log-uniform, thicker columns are scaled down to it; film_rad: rms phase of the
     amorphous support, in film_share of the frames; spots_share: of frames drawn as plain Gaussian
     spots of `contrast` on a level field instead (scanning images, the published training set);
     blob_share: of frames with absorbing particles; read_noise_e: per pixel, electrons; line_noise:
-    deviation of column or row noise relative to the point noise, in half of the frames; blur_px:
+    deviation of column or row noise relative to the point noise, in four of ten frames; blur_px:
     sigma of the point spread, in half of the frames; response: relative deviation between pixels
     that calibration left; hot_share: of pixels, in a fifth of the frames; clip_share: of frames
     whose negative counts are cut; gain_adu_per_e: counts per electron, log-uniform.
@@ -25,16 +25,16 @@ class Recipe:
 
     spacing_px: Range = (5.0, 26.0)
     spacing_a: Range = (1.4, 4.1)
-    dose_e_per_px: Range = (0.2, 80.0)
-    columns: Range = (1.0, 12.0)
-    phase_max_rad: float = 1.4
+    dose_e_per_px: Range = (0.4, 100.0)
+    columns: Range = (3.0, 40.0)
+    phase_max_rad: Range = (0.3, 1.4)
     film_rad: Range = (0.0, 0.1)
     film_share: float = 0.4
     spots_share: float = 0.3
     contrast: Range = (0.1, 0.8)
     blob_share: float = 0.12
     read_noise_e: Range = (0.0, 1.5)
-    line_noise: Range = (0.0, 1.2)
+    line_noise: Range = (0.0, 1.0)
     blur_px: Range = (0.3, 0.9)
     response: Range = (0.0, 0.02)
     hot_share: Range = (0.0, 5e-4)

@@ -15,10 +15,10 @@ from scgn.simulate.structures import NOTHING, atoms_of_fields, draw_atoms
 
 DOSES_E_PER_PX = (0.5, 2.0, 8.0, 32.0)
 TEST_SEED, TUNING_SEED = 2026, 2027  # what is reported, and what classical filters are tuned on
-SCENES = replace(Recipe(), spacing_px=(7.0, 22.0), film_rad=(0.0, 0.03), phase_max_rad=0.8)
+SCENES = replace(Recipe(), spacing_px=(7.0, 22.0), film_rad=(0.0, 0.03), phase_max_rad=(0.3, 1.0))
 
 
-def test_camera(frame_count: int, side_px: int, dose_e_per_px: float) -> Detector:
+def judging_camera(frame_count: int, side_px: int, dose_e_per_px: float) -> Detector:
     """An integrating camera: 20 counts per electron, 0.3 e read noise, 0.4 px of blur, and column
     noise of a fifth of the point noise (frames of even index) or row noise (odd), redrawn each.
     """
@@ -46,7 +46,7 @@ def evaluation_set(
     pixel_a = pixel_sizes_a(rng, atoms, SCENES)
     images = draw_images(rng, atoms, pixel_a, side_px, SCENES, noise)
     dose = column(np.full(frames, dose_e_per_px))
-    camera = test_camera(frames, side_px, dose_e_per_px)
+    camera = judging_camera(frames, side_px, dose_e_per_px)
     noise.manual_seed(seed)  # the film took as many numbers as the scenes needed
     return observed(atoms, dose * images, dose, pixel_a, camera, noise)
 
@@ -60,6 +60,6 @@ def noise_only_set(
     dose = column(np.full(frames, dose_e_per_px))
     pixel_a = torch.full((frames, 1, 1), 0.25)
     electrons = dose.expand(frames, 1, side_px, side_px).contiguous()
-    camera = test_camera(frames, side_px, dose_e_per_px)
+    camera = judging_camera(frames, side_px, dose_e_per_px)
     noise = torch.Generator().manual_seed(seed)
     return observed(atoms, electrons, dose, pixel_a, camera, noise)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import torch
 
 from scgn.calibration import Calibration, load_noisy_calibration
 from scgn.sizes import DESIGNS
+from scgn.stacks import StackError
+from scgn.train.curves import draw_curves
 from scgn.train.data import draw, pairs
 from scgn.train.plan import TrainingPlan, named_plan
 from scgn.train.run import Sitting, clock_of, train, train_step
@@ -55,7 +58,16 @@ def run(args: argparse.Namespace) -> int:
         plan = replace(plan, steps=planned_steps(plan, args.minutes, args.out, device))
     sitting = Sitting(args.every, args.stop_after, args.compile, args.workers)
     print(train(plan, args.out, device, sitting, camera))
+    picture(args.out, plan.name)
     return 0
+
+
+def picture(folder: Path, name: str) -> None:
+    """Print where the curves are, or what is missing to draw them: no reason to fail a run."""
+    try:
+        print(draw_curves(folder, name))
+    except StackError as error:
+        print(f"scgn: {error}", file=sys.stderr)
 
 
 def plan_of(args: argparse.Namespace, camera: Calibration | None) -> TrainingPlan:

@@ -10,7 +10,7 @@ from scgn.checkpoint import InputUnits, Target
 from scgn.simulate import Recipe
 from scgn.sizes import Design, design_named
 
-Loss = Literal["rmse", "l1"]
+Loss = Literal["relative", "rmse", "l1"]
 Precision = Literal["float32", "bfloat16"]
 Data = Literal["physical", "paper"]
 
@@ -27,7 +27,8 @@ class TrainingPlan:
     steps: optimiser steps; seed: of weights and data; sides_px: sides of square training frames,
     one drawn per step (a spectrum's peaks grow with the side, so a single side would teach a single
     size); pixels_per_step: how many frames follow; peak_rate: learning rate; constant_rate: no
-    warm-up, no cosine; loss: `rmse` per frame or `l1`; precision: of the convolutions;
+    warm-up, no cosine; loss: of each frame, see `scgn.train.run.frame_errors`; precision: of the
+    convolutions;
     epoch_steps: the data repeats after so many steps, None for never; data: `physical` frames of
     `recipe` or the `paper`'s; camera: header of the calibration whose noise replaces drawn
     detectors; start_from: a network whose weights the run begins with.
@@ -43,7 +44,7 @@ class TrainingPlan:
     constant_rate: bool = False
     warmup_steps: int = 100
     average_decay: float = 0.998
-    loss: Loss = "rmse"
+    loss: Loss = "relative"
     precision: Precision = "float32"
     seed: int = 0
     epoch_steps: int | None = None
@@ -86,6 +87,8 @@ def named_plan(recipe: str, **changes: Any) -> TrainingPlan:
         "white-noise": {"recipe": Recipe(**WHITE_NOISE)},
         "paper": PAPER,
     }
+    if changes.get("target") == "atom_map":  # no noise is left in a map to be relative to
+        changes = {"loss": "rmse"} | changes
     if recipe not in known:
         raise TrainingError(f"unknown recipe {recipe!r}, expected one of {sorted(known)}")
     return TrainingPlan(**(known[recipe] | changes))

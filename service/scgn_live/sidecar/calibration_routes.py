@@ -66,7 +66,9 @@ def calibration_router(control: str, store: CalibrationStore) -> APIRouter:
 
 def _checked(contents: dict[str, bytes], convention: Any) -> Calibration:
     try:
-        arrays = {field: read_npy(field, content) for field, content in contents.items()}
+        arrays: dict[str, Any] = {
+            field: read_npy(field, content) for field, content in contents.items()
+        }
         return build_calibration(**arrays, gain_convention=convention)
     except CalibrationError as error:
         raise Problem(422, error.field, str(error)) from error
