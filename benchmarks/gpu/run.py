@@ -1,12 +1,14 @@
 """Stages that need a CUDA device: `python3 benchmarks/gpu/run.py STAGE... --out FOLDER`.
 
-Runs from a bare checkout with torch 2.11 to 2.13, numpy and safetensors (pytest for `tests`).
+Runs from a bare checkout with torch 2.11 to 2.13, numpy, safetensors and tqdm (pytest for
+`tests`, scipy and scikit-image for `quality`).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / name) for name in ("client", "models", "service")]
+sys.path[:0] = [str(ROOT / name) for name in ("client", "models", "service", ".")]
 
 SIDES_PX = (256, 512, 1024)
 WARM, TIMED = 10, 50
@@ -74,20 +76,74 @@ def tests() -> dict[str, Any]:
     return {"status": done.returncode, "output": done.stdout[-2000:]}
 
 
-STAGES: dict[str, Callable[[], dict[str, Any]]] = {"tests": tests, "eager": eager}
+def waited_for(work: Callable[[], Any]) -> None:
+    """Do the work and wait until the device is done with it."""
+    import torch
+
+    work()
+    torch.cuda.synchronize()
+
+
+def generator() -> dict[str, Any]:
+    """Simulated frames per second, images and noise made on the GPU."""
+    import numpy as np
+    import torch
+
+    from scgn.simulate import Recipe, simulate
+
+    device, rows = torch.device("cuda"), {}
+    for side, count in ((128, 64), (256, 32)):
+        rng = np.random.default_rng(0)
+        draw = partial(simulate, rng, count, side, Recipe(), None, device)
+        per_batch = frame_times_ms(partial(waited_for, draw))
+        rows[f"{side}, batches of {count}"] = round(1000 * count / per_batch["median"], 1)
+    return {"unit": "frames per second", "rows": rows}
+
+
+STAGES: dict[str, Callable[[], dict[str, Any]]] = {
+    "tests": tests, "eager": eager, "generator": generator,
+}  # fmt: skip
+
+
+def train_stage(out: Path) -> dict[str, Any]:
+    """One sitting of the runs that are not finished; kept under OUT/train."""
+    from benchmarks.gpu.training import train_next
+
+    return train_next(out / "train")
+
+
+def quality_stage(out: Path) -> dict[str, Any]:
+    """`scgn evaluate` of every network that `train` finished, on the GPU."""
+    weights = sorted(str(path) for path in (out / "train").glob("*-clean/weights.safetensors"))
+    command = [
+        sys.executable, "-m", "scgn", "evaluate", "--out", str(out / "quality"),
+        "--device", "cuda", "--methods", "noisy", "gaussian", *weights,
+    ]  # fmt: skip
+    path = os.pathsep.join(sys.path[:3])
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+    return {"status": done.returncode, "output": done.stdout[-4000:], "error": done.stderr[-2000:]}
+
+
+# Resumed at every call: their results lie in folders of their own.
+RESUMED: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "train": train_stage, "quality": quality_stage,
+}  # fmt: skip
 
 
 def main() -> int:
     """Run the stages asked for that have no result yet."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stages", nargs="+", choices=sorted(STAGES))
+    parser.add_argument("stages", nargs="+", choices=sorted(STAGES | RESUMED))
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "gpu")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     for stage in args.stages:
         path = args.out / f"{stage}.json"
-        if not path.exists():
-            result = {"stage": stage, "machine": machine(), **STAGES[stage]()}
+        if stage in RESUMED or not path.exists():
+            found = RESUMED[stage](args.out) if stage in RESUMED else STAGES[stage]()
+            result = {"stage": stage, "machine": machine(), **found}
             path.write_text(json.dumps(result, indent=2) + "\n")
         print(path.read_text())
     return 0
