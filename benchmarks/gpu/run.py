@@ -136,7 +136,7 @@ def main() -> int:
     """Run the stages asked for that have no result yet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stages", nargs="+", choices=sorted(STAGES | RESUMED))
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "gpu")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "gpu")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     for stage in args.stages:
