@@ -114,10 +114,11 @@ def train_stage(out: Path) -> dict[str, Any]:
 
 def quality_stage(out: Path) -> dict[str, Any]:
     """`scgn evaluate` of every network that `train` finished, on the GPU."""
-    weights = sorted(str(path) for path in (out / "train").glob("*-clean/weights.safetensors"))
+    weights = sorted((out / "train").glob("*-clean/weights.safetensors"))
+    methods = ["noisy", "gaussian", *(f"{path.parent.name}={path}" for path in weights)]
     command = [
-        sys.executable, "-m", "scgn", "evaluate", "--out", str(out / "quality"),
-        "--device", "cuda", "--methods", "noisy", "gaussian", *weights,
+        sys.executable, "-m", "scgn", "evaluate", *methods, "--out", str(out / "quality"),
+        "--device", "cuda",
     ]  # fmt: skip
     path = os.pathsep.join(sys.path[:3])
     done = subprocess.run(

@@ -10,17 +10,22 @@ from dataclasses import asdict
 from scgn.calibrate import command as calibrate_command
 from scgn.calibration import CalibrationError
 from scgn.checkpoint import CheckpointError, load_network
+from scgn.evaluate import EvaluationError
+from scgn.evaluate import command as evaluate_command
 from scgn.simulate import dataset as dataset_command
 from scgn.simulate.dataset import DatasetError
 from scgn.stacks import StackError
 from scgn.train import TrainingError
 from scgn.train import command as train_command
 
-ERRORS = (CalibrationError, CheckpointError, DatasetError, StackError, TrainingError)
+ERRORS = (
+    CalibrationError, CheckpointError, DatasetError, EvaluationError, StackError, TrainingError,
+)  # fmt: skip
 COMMANDS = {
     "train": (train_command, "train on simulated frames; resumes where it stopped"),
     "calibrate": (calibrate_command, "noise and references of a camera from its own frames"),
     "dataset": (dataset_command, "write a fixed set of simulated pairs"),
+    "evaluate": (evaluate_command, "any methods in one table, on simulated or real frames"),
 }
 
 
