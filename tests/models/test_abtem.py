@@ -97,7 +97,8 @@ def their_image(wave: NDArray[np.complex64], **lens: float) -> NDArray[np.float3
 
 
 def lens_of(defocus_a=0.0, cs_a=0.0, spread_a=0.0, astigmatism_a=0.0, rad=0.0) -> Optics:
-    values = (200.0, defocus_a, cs_a, spread_a, astigmatism_a, rad)
+    parallel_rad = 0.0  # abTEM's plane wave has no convergence
+    values = (200.0, defocus_a, cs_a, spread_a, astigmatism_a, rad, parallel_rad)
     return Optics(*(torch.full((1, 1, 1), v) for v in values))
 
 

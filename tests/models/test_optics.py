@@ -1,4 +1,4 @@
-"""The lens against closed forms: contrast transfer of a weak film, its zeros, spread, aperture.
+"""The lens against closed forms: electrons, contrast transfer of a weak film, its zeros, vacuum.
 
 chi = pi lambda k^2 (defocus + A cos 2(angle - angle_A)) + pi/2 Cs lambda^3 k^4, all A;
 underfocus is negative.
@@ -11,49 +11,22 @@ import math
 import numpy as np
 import pytest
 import torch
+from lenses import LAMBDA_200_A, PIXEL_A, SIDE, grid, lens, pixel_a, weak_film
 from torch import Tensor
 
 from scgn.simulate.optics import (
     PASS,
-    STOP,
     Optics,
     aperture,
     draw_optics,
-    envelope,
     form_image,
-    frequencies,
     interaction_per_v_a,
-    transfer,
     wavelength_a,
 )
 
-SIDE, PIXEL_A = 256, 0.25
-LAMBDA_200_A = 0.0250793
 ELECTRON_CHARGE, ELECTRON_MASS, PLANCK, LIGHT = (
     1.602176634e-19, 9.1093837015e-31, 6.62607015e-34, 299792458.0,
 )  # fmt: skip
-
-
-def lens(voltage_kv=200.0, defocus_a=0.0, cs_a=0.0, spread_a=0.0, astigmatism_a=0.0, rad=0.0):
-    """One lens in double precision."""
-    values = (voltage_kv, defocus_a, cs_a, spread_a, astigmatism_a, rad)
-    return Optics(*(torch.full((1, 1, 1), v, dtype=torch.float64) for v in values))
-
-
-def pixel_a(value: float = PIXEL_A) -> Tensor:
-    return torch.full((1, 1, 1), value, dtype=torch.float64)
-
-
-def weak_film(rms_rad: float = 1e-4, side: int = SIDE) -> Tensor:
-    """A white phase film, so that its spectrum has something at every frequency."""
-    rng = torch.Generator().manual_seed(3)
-    return rms_rad * torch.randn(1, side, side, generator=rng, dtype=torch.float64)
-
-
-def grid(side: int = SIDE, step_a: float = PIXEL_A) -> tuple[Tensor, Tensor]:
-    """Length (1/A) and angle (rad, from the horizontal towards higher rows) of each frequency."""
-    vertical, horizontal = frequencies(side, torch.device("cpu"))
-    return torch.hypot(vertical, horizontal).double() / step_a, torch.atan2(vertical, horizontal)
 
 
 def contrast_transfer(optics: Optics, phase: Tensor) -> Tensor:
@@ -191,42 +164,7 @@ def test_astigmatism_stretches_the_rings_along_its_direction(degrees) -> None:
     assert max(widest) / min(widest) == pytest.approx(math.sqrt(1350 / 650), rel=0.06)
 
 
-# ---- coherence, aperture, vacuum ----
-
-
-def test_focal_spread_is_the_deviation_of_a_normal_distribution_of_focus() -> None:
-    """The mean of weak images over that distribution (Gauss-Hermite) is the damped image."""
-    spread_a, phase = 40.0, weak_film(1e-4, 64)
-    nothing, step = torch.zeros_like(phase), pixel_a()
-    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
-    lenses = (lens(200, -300 + spread_a * node, 1e6) for node in nodes)
-    images = [form_image(phase, nothing, one, step) for one in lenses]
-    mean = sum(w * image for w, image in zip(weights / weights.sum(), images, strict=True))
-    damped = form_image(phase, nothing, lens(200, -300, 1e6, spread_a), step)
-    torch.testing.assert_close(mean - 1, damped - 1, rtol=0, atol=2e-3 * float(damped.std()))
-    sharp = form_image(phase, nothing, lens(200, -300, 1e6), step)
-    assert float((sharp - damped).std()) > 0.2 * float(damped.std())
-
-
-def test_focal_spread_damps_as_the_closed_form() -> None:
-    k = torch.tensor([0.0, 0.5, 1.0, 1.3], dtype=torch.float64)
-    damping = envelope(lens(200, spread_a=35), k**2)[0, 0]
-    expected = torch.exp(-0.5 * (math.pi * LAMBDA_200_A * 35 * k**2) ** 2)
-    torch.testing.assert_close(damping, expected, rtol=1e-4, atol=0)
-
-
-def test_aperture_passes_then_stops() -> None:
-    k = torch.linspace(0, 0.75, 2001)
-    passed = aperture(k)
-    assert (passed[k <= PASS] == 1).all()
-    assert (passed[k >= STOP] == 0).all()
-    assert (passed.diff() <= 0).all()
-    assert float(aperture(torch.tensor((PASS + STOP) / 2))) == pytest.approx(0.5)
-    k_px = PIXEL_A * grid()[0]
-    wave = transfer(lens(200, -500, 1e7, 20, 30, 1.0), SIDE, pixel_a())[0]
-    assert (wave[k_px > STOP] == 0).all()
-    flat = transfer(lens(200, -500, 1e7, 0, 30, 1.0), SIDE, pixel_a())[0]
-    torch.testing.assert_close(flat.abs(), aperture(k_px), rtol=0, atol=3e-6)
+# ---- vacuum, and lenses as drawn ----
 
 
 def test_vacuum_images_to_exactly_one() -> None:
@@ -254,14 +192,20 @@ def test_lenses_are_drawn_as_they_are_used() -> None:
         vars(optics), (800, 1, 1)
     )
     assert set(optics.voltage_kv.flatten().tolist()) == {80.0, 200.0, 300.0}
-    uncorrected = optics.cs_a > 2e6
-    assert 0.3 < float(uncorrected.float().mean()) < 0.5
+    uncorrected = optics.cs_a >= 2e6
+    assert 0.15 < float(uncorrected.float().mean()) < 0.25
+    assert 5.8e6 < float(optics.cs_a.max()) <= 6e6
+    assert float(optics.cs_a[~uncorrected].abs().max()) < 5e5
     scherzer = -(1.5 * optics.cs_a * wavelength_a(optics.voltage_kv)).clamp(min=0).sqrt()
     relative = (optics.defocus_a / scherzer)[uncorrected]
-    assert 0.59 < float(relative.min()) < float(relative.max()) < 1.61
+    assert 0.59 < float(relative.min()) < float(relative.max()) < 1.41
     corrected = optics.defocus_a[~uncorrected]
     assert 14.9 < float(corrected.abs().min()) < float(corrected.abs().max()) < 120.1
     assert 0.4 < float((corrected > 0).float().mean()) < 0.6
     assert float(optics.focal_spread_a.min()) >= 10
     assert float(optics.focal_spread_a.max()) <= 45
     assert float(optics.astigmatism_a.min()) >= 0
+    for mine, factor in ((~uncorrected, 1.0), (uncorrected, 2.5)):
+        half_angle = optics.convergence_rad[mine] / factor
+        assert 1.99e-4 < float(half_angle.min()) < 2.2e-4
+        assert 4.8e-4 < float(half_angle.max()) < 5.01e-4

@@ -73,7 +73,8 @@ def test_spots_are_as_strong_as_their_contrast() -> None:
     """Level 1 +- contrast at full atoms, times the slow illumination (deviation below 0.05)."""
     image = images_of_atoms(21, lone_atoms(30), replace(SPOTS, contrast=(0.4, 0.4)))
     lift = image[:, 0, 32, 32] / image[:, 0, 32, 20] - 1
-    assert {round(value, 1) for value in lift.tolist()} == {0.4, -0.4}
+    assert float((lift.abs() - 0.4).abs().median()) < 0.03
+    assert float((lift.abs() - 0.4).abs().max()) < 0.1
     assert 0.4 < float((lift > 0).float().mean()) < 0.85
 
 
@@ -97,21 +98,21 @@ def test_film_is_in_the_vacuum_of_its_share_of_the_frames() -> None:
         step = image[..., 2:] - image[..., :-2]
         return (step[..., 2:, :] - step[..., :-2, :]).std(dim=(1, 2, 3))
 
-    lens = replace(LENS, film_rad=(0.05, 0.05))
-    assert float(grain(replace(lens, film_share=0.0)).max()) < 0.002
-    assert float(grain(replace(lens, film_share=1.0)).min()) > 0.004
-    some = (grain(replace(lens, film_share=0.5)) > 0.004).sum()
+    lens = replace(LENS, film_rad=(0.1, 0.1))
+    assert float(grain(replace(lens, film_share=0.0)).max()) < 0.005
+    assert float(grain(replace(lens, film_share=1.0)).min()) > 0.01
+    some = (grain(replace(lens, film_share=0.5)) > 0.007).sum()
     assert 5 <= int(some) <= 19
 
 
-def test_thick_columns_are_cut_to_the_largest_phase() -> None:
+def test_thick_columns_are_scaled_down_to_the_largest_phase() -> None:
     """Contrast of strong frames falls with the limit, and with the atoms in a column."""
-    thick = replace(LENS, columns=(12.0, 12.0))
+    thick = replace(LENS, columns=(12.0, 12.0), phase_max_rad=(1.0, 1.0))
     deep, shallow, thin = (
         images_of(25, recipe).std(dim=(1, 2, 3))
         for recipe in (
             thick,
-            replace(thick, phase_max_rad=0.05),
+            replace(thick, phase_max_rad=(0.05, 0.05)),
             replace(LENS, columns=(0.01, 0.01)),
         )
     )
@@ -146,10 +147,12 @@ def test_drawn_cameras_stay_within_the_recipe() -> None:
     assert 0.99 < float(drawn.gain_adu_per_e.min()) < float(drawn.gain_adu_per_e.max()) < 100.1
     assert 1.4 < float(read_e.max()) <= 1.5001
     assert float((read_e == 0).float().mean()) == pytest.approx(0.4, abs=0.08), "counting cameras"
+    whole = drawn.gain_adu_per_e == drawn.gain_adu_per_e.round()
+    assert torch.equal(whole, read_e == 0), "an electron is a whole number of counts where counted"
     point_adu = drawn.gain_adu_per_e * (dose + read_e.square()).sqrt()
     relative = drawn.line_noise_adu / point_adu
-    assert 1.1 < float(relative.max()) < 1.21
-    assert float((relative == 0).float().mean()) == pytest.approx(0.5, abs=0.08)
+    assert 0.95 < float(relative.max()) <= 1.0001
+    assert float((relative == 0).float().mean()) == pytest.approx(0.6, abs=0.08)
     assert float(drawn.along_columns.mean()) == pytest.approx(0.5, abs=0.08)
     assert float(drawn.clips.mean()) == pytest.approx(recipe.clip_share, abs=0.05)
     assert float(drawn.hot_share.max()) <= 5e-4
@@ -171,7 +174,7 @@ def test_drawn_line_noise_is_in_units_of_the_point_noise() -> None:
     )
     variance = noisy.var(dim=(1, 2, 3))
     lined = variance > 1.5 * 200**2
-    assert 15 <= int(lined.sum()) <= 45
+    assert 14 <= int(lined.sum()) <= 34, "four of ten"
     assert float(variance[lined].mean()) == pytest.approx(2 * 200**2, rel=0.1)
 
 

@@ -28,7 +28,7 @@ def test_noise_falls_as_the_root_of_the_dose() -> None:
     for dose in (0.5, 32.0):
         data = noise_only_set(dose, 12, 96)
         noise = (data.noisy - data.clean) / data.beam
-        mtf = sets.test_camera(1, 96, dose).noise_transfer
+        mtf = sets.judging_camera(1, 96, dose).noise_transfer
         assert mtf is not None
         full = torch.cat([mtf, mtf[..., 1:-1]], dim=-1)
         point = dose * float(full.square().mean()) + 0.3**2

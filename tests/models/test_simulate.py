@@ -189,10 +189,10 @@ def test_lens_images_a_column_where_the_list_says() -> None:
     lone = atoms_of([(0, 24.0, 37.0, 1.0, 1.0)], [10.0])
     zero = torch.zeros(1, 1, 1)
     for defocus_a in (-60.0, 60.0):
-        lens = Optics(zero + 200, zero + defocus_a, zero, zero + 20, zero, zero)
+        lens = Optics(zero + 200, zero + defocus_a, zero, zero + 20, zero, zero, zero)
         image, absorbing = (
             specimen_images(padded_atoms(lone), [("Au", "Au")], zero + 2, zero, zero + absorbed,
-                            lens, zero + 0.2, 64, 1.4, torch.Generator())[0, 0]
+                            lens, zero + 0.2, 64, zero + 1.4, torch.Generator())[0, 0]
             for absorbed in (0.0, 0.1)
         )  # fmt: skip
         contrast = image - 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from scgn.simulate.detector import filtered, gaussian_mtf
 from scgn.units import noise_units, point_noise
 
 SETTINGS = settings(deadline=None, max_examples=40, derandomize=True)
@@ -80,9 +83,19 @@ def test_noise_of_four_pixels_by_hand() -> None:
 def test_median_of_blocks_by_hand() -> None:
     """Three blocks of 16 x 16 differences with deviations 1, 2, 30: the middle one counts."""
     rng = np.random.default_rng(0)
-    frame = torch.from_numpy(rng.normal(0, 1, (1, 1, 17, 49)) * np.repeat([1, 2, 30], [16, 17, 16]))
-    middle = frame[..., 16:33]
+    frame = torch.from_numpy(rng.normal(0, 1, (1, 1, 18, 50)) * np.repeat([1, 2, 30], [16, 18, 16]))
+    middle = frame[..., 16:34]
     assert float(point_noise(frame)) == pytest.approx(float(point_noise(middle)))
+
+
+def test_differences_are_taken_two_pixels_apart() -> None:
+    """One bright pixel is in the difference of each corner 2 px away, and in no other."""
+    frame = torch.zeros(1, 1, 3, 3)
+    frame[..., 2, 2] = 6.0
+    assert float(point_noise(frame)) == 3.0
+    between = torch.zeros(1, 1, 3, 3)
+    between[..., 1, :] = between[..., :, 1] = 6.0
+    assert float(point_noise(between)) == 0.0
 
 
 @pytest.mark.parametrize("shape", [(256, 256), (300, 200), (512, 130)])
@@ -92,10 +105,21 @@ def test_known_sigma_of_one_frame(shape, sigma) -> None:
     assert measured == pytest.approx(sigma, rel=0.03)
 
 
-@pytest.mark.parametrize("shape", [(17, 17), (33, 49), (64, 64), (65, 100)])
+@pytest.mark.parametrize("shape", [(18, 18), (34, 50), (64, 64), (66, 100)])
 def test_known_sigma_on_average_over_small_frames(shape) -> None:
     measured = point_noise(white(12, 200, 1, *shape, sigma=4.0))
     assert float(measured.mean()) == pytest.approx(4.0, rel=0.03)
+
+
+@pytest.mark.parametrize(("sigma_px", "lowest"), [(0.3, 0.99), (0.6, 0.9), (0.9, 0.69)])
+def test_noise_of_a_blurred_camera_is_nearly_its_own(sigma_px, lowest) -> None:
+    """Pixels 2 apart correlate by r = exp(-1 / sigma^2) after a Gaussian blur: 1 - r is seen."""
+    mtf = gaussian_mtf(torch.full((4, 1, 1, 1), sigma_px), 256)
+    noise = filtered(white(14, 4, 1, 256, 256).float(), mtf)
+    share = point_noise(noise).flatten() / noise.std(dim=(1, 2, 3))
+    expected = 1 - math.exp(-1 / sigma_px**2)
+    torch.testing.assert_close(share, torch.full((4,), expected), rtol=0.03, atol=0)
+    assert float(share.min()) > lowest
 
 
 @pytest.mark.parametrize("added", ["columns", "rows", "ramp", "all three"])

@@ -13,14 +13,15 @@ class Recipe:
 
     spacing_px: of neighbouring atoms (with spacing_a: A, it decides the pixel size);
     dose_e_per_px: electrons per pixel of the empty beam, log-uniform; columns: atoms in a column,
-    log-uniform; phase_max_rad: log-uniform, thicker columns are scaled down to it; film_rad: rms phase of the
-    amorphous support, in film_share of the frames; spots_share: of frames drawn as plain Gaussian
-    spots of `contrast` on a level field instead (scanning images, the published training set);
-    blob_share: of frames with absorbing particles; read_noise_e: per pixel, electrons; line_noise:
-    deviation of column or row noise relative to the point noise, in four of ten frames; blur_px:
-    sigma of the point spread, in half of the frames; response: relative deviation between pixels
-    that calibration left; hot_share: of pixels, in a fifth of the frames; clip_share: of frames
-    whose negative counts are cut; gain_adu_per_e: counts per electron, log-uniform.
+    log-uniform; phase_max_rad: log-uniform, a frame whose phase is larger is scaled down to it;
+    film_rad: rms phase of the amorphous support, in film_share of the frames; spots_share: of
+    frames drawn as plain Gaussian spots of `contrast` on a level field instead (scanning images,
+    the published training set); blob_share: of frames with absorbing particles; read_noise_e: per
+    pixel, electrons; line_noise: deviation of column or row noise relative to the point noise, in
+    four of ten frames; blur_px: sigma of the point spread, in half of the frames; response:
+    relative deviation between pixels that calibration left; hot_share: of pixels, in a fifth of
+    the frames; clip_share: of frames whose negative counts are cut; gain_adu_per_e: counts per
+    electron, log-uniform, whole where a camera counts (no read noise).
     """
 
     spacing_px: Range = (5.0, 26.0)
