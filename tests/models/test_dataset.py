@@ -13,8 +13,8 @@ import torch
 from scgn.__main__ import main
 from scgn.calibration import Calibration, build_calibration, save_calibration
 from scgn.noise import NoiseModel
-from scgn.simulate import Recipe
-from scgn.simulate.dataset import BATCH, DatasetError, DatasetPlan, draw_part, write_dataset
+from scgn.simulate import Recipe, simulate
+from scgn.simulate.dataset import BATCH, DatasetError, DatasetPlan, write_dataset
 
 SIDE = 32
 FRAMES = {"noisy": "float32", "clean": "float32", "atom_map": "uint8"}
@@ -76,8 +76,7 @@ def test_arrays_are_what_the_page_says(physical) -> None:
 
 def test_pairs_are_those_of_the_generator(physical) -> None:
     """Part p, batch k comes from (seed, p, k); vacancies are not on the list."""
-    plan = DatasetPlan(train=BATCH + 2, test=2, side_px=SIDE)
-    expected = draw_part(plan, 0, 1, 2, None)
+    expected = simulate(np.random.default_rng([0, 0, 1]), 2, SIDE, Recipe())
     for i, pair in enumerate(pairs_of(physical / "train")[BATCH:]):
         np.testing.assert_array_equal(pair["noisy"], expected.noisy[i, 0].numpy())
         np.testing.assert_array_equal(pair["clean"], expected.clean[i, 0].numpy())
@@ -89,9 +88,12 @@ def test_pairs_are_those_of_the_generator(physical) -> None:
         assert pair["sign"] == expected.sign[i]
 
 
-def test_no_frame_is_drawn_twice(physical) -> None:
-    frames = [p["noisy"] for part in PARTS for p in pairs_of(physical / part)]
-    assert len({frame.tobytes() for frame in frames}) == BATCH + 4
+def test_no_frame_is_drawn_twice(physical, tmp_path) -> None:
+    """Neither within a part nor in the other, of as many frames."""
+    even = written(tmp_path / "even", train=2, test=2)
+    for folder, count in ((physical, BATCH + 4), (even, 4)):
+        frames = [p["noisy"] for part in PARTS for p in pairs_of(folder / part)]
+        assert len({frame.tobytes() for frame in frames}) == count
 
 
 def test_card_says_what_the_set_is(physical) -> None:
