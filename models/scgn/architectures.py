@@ -15,7 +15,7 @@ from scgn.peers.restormer import Restormer
 from scgn.peers.unet import UNet
 from scgn.sizes import Architecture, Design, Size
 
-PEER_BODIES: dict[Architecture, Callable[[Size], Body]] = {
+PEER_BODIES: dict[Architecture, Callable[[Size, int], Body]] = {
     "dncnn": DnCNN,
     "ffdnet": FFDNet,
     "nafnet": NAFNet,
@@ -28,7 +28,7 @@ def build_network(design: Design) -> Network:
     """A network with fresh random weights; `scgn.sizes.design_named` gives designs by name."""
     if design.architecture == "scgn":
         return SCGN(design.size, design.residual)
-    return Peer(design, PEER_BODIES[design.architecture](design.size))
+    return Peer(design, PEER_BODIES[design.architecture](design.size, design.inputs))
 
 
 def parameters(network: nn.Module) -> int:

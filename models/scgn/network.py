@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scgn.sizes import Design, Residual, Size
+from scgn.wiener import wiener
 
 STD_EPSILON = 1e-5  # variance floor of the published network
 
@@ -27,10 +28,11 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def start_flat(self) -> None:
-        """Set the weights so that training starts from a frame of zeros: the level in noise units.
+        """Set the weights so that training starts from what the design already knows.
 
-        At the doses that matter noise is 3..10 times the signal: a network that starts from the
-        noisy frame spends its first hundreds of steps on learning to subtract its own input.
+        That is the Wiener estimate, or else a frame of zeros: the level in noise units. At the
+        doses that matter noise is 3..10 times the signal: a network that starts from the noisy
+        frame spends its first hundreds of steps on learning to subtract its own input.
         """
 
 
@@ -40,6 +42,14 @@ def full_precision(x: Tensor) -> AbstractContextManager[object]:
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)
     return nullcontext()
+
+
+@torch.no_grad()
+def with_estimate(noisy: Tensor) -> tuple[Tensor, Tensor]:
+    """(B,2,H,W) of the noisy frame and its Wiener estimate, and the estimate (B,1,H,W) alone."""
+    with full_precision(noisy):
+        estimate = wiener(noisy)
+    return torch.cat((noisy, estimate), dim=1), estimate
 
 
 def widened(x: Tensor) -> Tensor:
@@ -210,24 +220,32 @@ class SCGN(Network):
 
     residual "feature": as published, the tail's output is the result.
     residual "image": the tail's output is added to the input frame.
+    residual "wiener": it is added to the Wiener estimate, which the head sees beside the frame.
     """
 
     def __init__(self, size: Size, residual: Residual = "image") -> None:
         super().__init__(Design("scgn", size, residual))
         self.size = size
         self.residual: Residual = residual
-        self.head = nn.Conv2d(1, size.channels, 3, padding=1)
+        self.head = nn.Conv2d(self.design.inputs, size.channels, 3, padding=1)
         self.blocks = nn.Sequential(*(Block(size) for _ in range(size.blocks)))
         self.tail = nn.Conv2d(size.channels, 1, 3, padding=1)
 
     def forward(self, noisy: Tensor) -> Tensor:
-        features = self.head(noisy)
-        result: Tensor = self.tail(self.blocks(features) + features)
+        if self.residual == "wiener":
+            given, estimate = with_estimate(noisy)
+            return estimate + self._result(given)
+        result = self._result(noisy)
         return noisy + result if self.residual == "image" else result
+
+    def _result(self, given: Tensor) -> Tensor:
+        features = self.head(given)
+        result: Tensor = self.tail(self.blocks(features) + features)
+        return result
 
     @torch.no_grad()
     def start_flat(self) -> None:
-        """Start from a frame of zeros: the head keeps the frame, the tail takes it away."""
+        """Start from zeros or the estimate: an image's tail takes away what its head keeps."""
         for value in self.tail.parameters():
             value.zero_()
         if self.residual == "image":

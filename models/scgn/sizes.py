@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 from typing import Literal, get_args
 
-Residual = Literal["feature", "image", "none"]
+Residual = Literal["feature", "image", "none", "wiener"]
 Architecture = Literal["scgn", "dncnn", "ffdnet", "nafnet", "restormer", "unet"]
 
 
@@ -66,8 +66,9 @@ class Size:
 class Design:
     """All that decides which network is built.
 
-    residual: SCGN `feature` (as published) or `image` (denoised = noisy + F(noisy)); a peer `none`
-    (denoised = F(noisy)) or `image`. ValueError says what does not go together.
+    residual: `wiener` (denoised = W + F(noisy, W), W the Wiener estimate of `scgn.wiener`) or
+    `image` (noisy + F(noisy)); of SCGN also `feature` (as published), of a peer `none` (F(noisy)).
+    ValueError says what does not go together.
     """
 
     architecture: Architecture
@@ -78,7 +79,8 @@ class Design:
         if self.architecture not in get_args(Architecture):
             known = ", ".join(get_args(Architecture))
             raise ValueError(f"unknown architecture {self.architecture!r}, expected one of {known}")
-        known_residuals = ("feature" if self.architecture == "scgn" else "none", "image")
+        plain = "feature" if self.architecture == "scgn" else "none"
+        known_residuals = (plain, "image", "wiener")
         if self.residual not in known_residuals:
             raise ValueError(
                 f"residual of {self.architecture}: expected one of {known_residuals}, "
@@ -86,6 +88,11 @@ class Design:
             )
         if self.architecture != "scgn" and self.size.parts != PUBLISHED:
             raise ValueError(f"parts are scgn's only, got {self.size.parts} of {self.architecture}")
+
+    @property
+    def inputs(self) -> int:
+        """Channels that the first convolution sees: the noisy frame, and its estimate if any."""
+        return 2 if self.residual == "wiener" else 1
 
 
 SIZES: dict[str, Size] = {
@@ -114,9 +121,9 @@ PEERS: dict[Architecture, Size] = {
 }
 
 DESIGNS: dict[str, Design] = {
-    **{name: Design("scgn", size, "image") for name, size in (SIZES | ABLATIONS).items()},
-    # All start from the flat frame; see the decision on peers for why not from the image residual.
-    **{name: Design(name, size, "none") for name, size in PEERS.items()},
+    **{name: Design("scgn", size, "wiener") for name, size in (SIZES | ABLATIONS).items()},
+    # All correct the same classical estimate: what a table compares is what each adds to it.
+    **{name: Design(name, size, "wiener") for name, size in PEERS.items()},
 }
 
 

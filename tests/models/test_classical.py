@@ -70,59 +70,6 @@ def test_every_peer_has_a_grid_that_its_filter_takes() -> None:
             assert torch.isfinite(method.filter(noisy, **values)).all()
 
 
-def test_wiener_gain_is_the_least_error_for_known_spectra() -> None:
-    """On drawn spectra no other gain per frequency does better: 1 % either way is worse."""
-    generator = torch.Generator().manual_seed(0)
-    shape = (400, 1, 16, 16)
-    rows = torch.fft.fftfreq(16)
-    signal_power = 30 * torch.exp(-((rows[:, None] ** 2 + rows**2) / 0.02))
-    noise_power = torch.full((16, 16), 2.0)
-    white = torch.complex(*torch.randn(2, *shape, generator=generator)) / 2**0.5
-    other = torch.complex(*torch.randn(2, *shape, generator=generator)) / 2**0.5
-    signal, noisy = white * signal_power.sqrt(), white * signal_power.sqrt()
-    noisy = noisy + other * noise_power.sqrt()
-    best = classical.wiener_gain(signal_power, signal_power + noise_power)
-
-    def error(gain: torch.Tensor) -> float:
-        return float((gain * noisy - signal).abs().square().mean())
-
-    assert error(best) < min(error(0.8 * best), error((1.2 * best).clamp(max=1)))
-    expected = (signal_power * noise_power / (signal_power + noise_power)).mean()
-    assert error(best) == pytest.approx(float(expected), rel=0.05)
-
-
-def test_wiener_gain_stays_between_none_and_all() -> None:
-    power = torch.tensor([0.0, 1.0, 4.0])
-    assert classical.wiener_gain(power - 2, power).tolist() == [0.0, 0.0, 0.5]
-    assert classical.wiener_gain(power + 1, power).max() == 1
-
-
-def test_wiener_keeps_a_lattice_and_takes_line_noise() -> None:
-    clean = lattice(turned_rad=0.4)
-    lines = torch.from_numpy(np.random.default_rng(3).normal(0, 40, (1, 1, 1, SIDE))).float()
-    striped = with_noise(clean, 4, 20.0) + lines
-    denoised = classical.wiener(striped, 2.0, 0.0, 1.3)
-    left = (denoised - clean).mean(dim=-2).std()
-    assert left < 0.4 * (striped - clean).mean(dim=-2).std()
-
-
-def test_smoothed_spectrum_keeps_the_total_and_spreads_a_spot() -> None:
-    power = torch.zeros(1, 1, 32, 32, dtype=torch.float64)
-    power[..., 5, 30] = 7.0
-    smooth = classical.smoothed_spectrum(power, 2.0)
-    assert float(smooth.sum()) == pytest.approx(7.0)
-    assert float(smooth[..., 5, 30]) == pytest.approx(7 / (2 * np.pi * 4), rel=0.01)
-    assert float(smooth[..., 5, 0]) == pytest.approx(float(smooth[..., 5, 28]))
-
-
-def test_noise_spectrum_of_white_noise_is_its_variance() -> None:
-    noise = with_noise(torch.zeros(1, 1, 128, 128), 5, 3.0).double()
-    power = torch.fft.fft2(noise, norm="ortho").abs().square()
-    assert float(classical.noise_spectrum(power, 0.0).mean()) == pytest.approx(9, rel=0.05)
-    tilted = classical.noise_spectrum(power, 2.0)
-    assert float(tilted[..., 0, 0] / tilted[..., 64, 64]) == pytest.approx(3, rel=0.05)
-
-
 def test_dog_is_a_band_pass_on_the_frames_level() -> None:
     noisy = with_noise(lattice())
     expected = gaussian_filter(noisy, 1.0) - gaussian_filter(noisy, 3.0)

@@ -19,6 +19,7 @@ from scgn.peers.ffdnet import FFDNet
 from scgn.peers.nafnet import ChannelNorm
 from scgn.peers.restormer import BiasFreeNorm, TransposedAttention
 from scgn.sizes import DESIGNS, PEERS, PLAIN, Design, Parts, Size, design_named
+from scgn.wiener import wiener
 
 COMPACT = ("compact", "plain-wide", *PEERS)  # what a table compares at equal parameters
 SMALL = {"scgn": Size(8, 1), **{name: Size(4, 1) for name in PEERS}}
@@ -76,14 +77,39 @@ def test_any_side_keeps_its_size(architecture, sides) -> None:
 
 
 @pytest.mark.parametrize("name", DESIGNS)
-def test_training_starts_from_the_flat_frame(name) -> None:
-    """A frame of zeros, from any weights: in noise units that is the frame's level."""
+def test_training_starts_from_the_estimate(name) -> None:
+    """Every row of the table begins as the Wiener filter, from any weights."""
     network = built(name)
     frame = frames_of(1, 1, 18, 21)
     with torch.inference_mode():
-        assert network(frame).abs().max() > 0.01
+        assert (network(frame) - wiener(frame)).abs().max() > 0.01
         network.start_flat()
-        assert network(frame).abs().max() == 0
+        torch.testing.assert_close(network(frame), wiener(frame), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("architecture", SMALL)
+def test_without_an_estimate_training_starts_from_the_flat_frame(architecture) -> None:
+    """A frame of zeros, from any weights: in noise units that is the frame's level."""
+    frame = frames_of(1, 1, 18, 21)
+    for residual in ("feature", "image") if architecture == "scgn" else ("none",):
+        network = shaken(build_network(Design(architecture, SMALL[architecture], residual)), 0)
+        with torch.inference_mode():
+            assert network(frame).abs().max() > 0.01
+            network.start_flat()
+            assert network(frame).abs().max() == 0
+
+
+@pytest.mark.parametrize("architecture", SMALL)
+def test_estimate_is_seen_and_added(architecture) -> None:
+    """denoised = W + F(noisy, W): the same weights without the residual give F alone."""
+    design = Design(architecture, SMALL[architecture], "wiener")
+    network = shaken(build_network(design), seed=6)
+    frame = frames_of(1, 1, 16, 20)
+    both = torch.cat((frame, wiener(frame)), dim=1)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(frame), wiener(frame) + network._result(both))
+        swapped = network._result(both.flip(1))
+    assert not torch.allclose(swapped, network._result(both)), "order tells them apart"
 
 
 @pytest.mark.parametrize("name", ["compact", "plain-wide", *PEERS])
@@ -97,19 +123,20 @@ def test_a_flat_start_still_learns(name) -> None:
     noisy = clean + frames_of(2, 1, 24, 24)
     optimiser = torch.optim.Adam(network.parameters(), 2e-3)
     errors = []
+    start = float((wiener(noisy) - clean).square().mean())
     for _ in range(30):
         error = (network(noisy) - clean).square().mean()
         optimiser.zero_grad()
         error.backward()
         optimiser.step()
         errors.append(error.item())
-    assert errors[0] == pytest.approx(float(clean.square().mean()))
+    assert errors[0] == pytest.approx(start)
     assert errors[-1] < 0.8 * errors[0]
 
 
 @pytest.mark.parametrize("name", PEERS)
 def test_image_residual_of_a_peer_adds_the_input(name) -> None:
-    design = design_named(name)
+    design = replace(design_named(name), residual="none")
     plain = shaken(build_network(design), seed=2)
     image = shaken(build_network(replace(design, residual="image")), seed=2)
     frame = frames_of(1, 1, 13, 16)
@@ -233,7 +260,8 @@ def test_impossible_parts_are_refused(parts) -> None:
 
 def test_dncnn_reaches_as_far_as_its_layers() -> None:
     """Section III-A: a receptive field of 2d + 1 for d layers; here 12 + 2."""
-    assert reach_px(built("dncnn")) == 14
+    alone = replace(design_named("dncnn"), residual="none")  # the estimate sees the whole frame
+    assert reach_px(shaken(build_network(alone), 0)) == 14
 
 
 def test_ffdnet_sees_a_noise_map_of_one() -> None:

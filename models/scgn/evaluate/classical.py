@@ -18,8 +18,6 @@ from scgn.atoms import local_maxima, log_response, refine
 from scgn.metrics import MAP_PEAK, gaussian_filter
 from scgn.units import point_noise
 
-NOISE_BAND = 0.45  # cycles/px; a frame's spectrum above it is noise alone
-NOISE_ROLL_OFF = 0.25  # cycles/px; width over which a detector's blur takes shot noise away
 SHIFTS_PX = (0, 3, 7, 13)  # along each axis; averaging over them hides the wavelets' grid
 WAVELET = "sym4"
 
@@ -57,53 +55,6 @@ def dog_map(noisy: Tensor, sigma_px: float, ratio: float, offset: float, stretch
     passed = band(noisy, sigma_px, ratio)
     passed = passed * polarity(passed) / passed.std(dim=(-2, -1), keepdim=True).clamp(min=1e-12)
     return (MAP_PEAK * stretch * (passed - offset)).clamp(0, MAP_PEAK)
-
-
-def wiener_gain(signal_power: Tensor, total_power: Tensor) -> Tensor:
-    """Share of each frequency to keep, 0..1.
-
-    With the true spectra S and S + N it is S / (S + N), the linear filter of least mean square
-    error (Wiener, 1949).
-    """
-    return (signal_power.clamp(min=0) / total_power.clamp(min=1e-30)).clamp(max=1)
-
-
-def smoothed_spectrum(power: Tensor, width_bins: float) -> Tensor:
-    """A periodogram (B,1,H,W) averaged over a Gaussian of width_bins; the plane wraps around."""
-    lags = (torch.fft.fftfreq(n, dtype=power.dtype) for n in power.shape[-2:])
-    rows, columns = (torch.exp(-2 * (torch.pi * width_bins * lag) ** 2) for lag in lags)
-    smooth: Tensor = torch.fft.ifft2(torch.fft.fft2(power) * rows[:, None] * columns)
-    return smooth.real.clamp(min=0)
-
-
-def noise_spectrum(power: Tensor, tilt: float) -> Tensor:
-    """Point noise power (B,1,H,W) from what lies beyond NOISE_BAND.
-
-    White for tilt 0, else `tilt` times more at low frequencies, as behind a detector's blur.
-    """
-    rows, columns = (torch.fft.fftfreq(n, dtype=power.dtype) for n in power.shape[-2:])
-    k2 = rows[:, None] ** 2 + columns**2
-    level = power[..., k2 > NOISE_BAND**2].mean(dim=-1)[..., None, None]
-    return level * (1 + tilt * torch.exp(-0.5 * k2 / NOISE_ROLL_OFF**2))
-
-
-def wiener(noisy: Tensor, width_bins: float, tilt: float, strength: float) -> Tensor:
-    """Wiener filter from each frame's own spectrum, smoothed over width_bins.
-
-    Line noise lies on the axes of the spectrum: there the signal is taken from the neighbouring
-    lines, which costs a lattice that lies along the frame's sides some of its contrast.
-    """
-    level = noisy.mean(dim=(-2, -1), keepdim=True)
-    spectrum = torch.fft.fft2((noisy - level).double(), norm="ortho")
-    power = spectrum.abs().square()
-    beside = power.clone()
-    beside[..., 0, :] = (power[..., 1, :] + power[..., -1, :]) / 2
-    beside[..., :, 0] = (beside[..., :, 1] + beside[..., :, -1]) / 2
-    smooth = smoothed_spectrum(beside, width_bins)
-    signal = smooth - strength * noise_spectrum(power, tilt)
-    kept = spectrum * wiener_gain(signal, smooth + (power - beside).clamp(min=0))
-    passed: Tensor = torch.fft.ifft2(kept, norm="ortho")
-    return level + passed.real.to(noisy.dtype)
 
 
 def _each(noisy: Tensor, run: Callable[[NDArray[Any]], NDArray[Any]]) -> Tensor:

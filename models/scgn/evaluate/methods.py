@@ -16,6 +16,7 @@ from scgn.checkpoint import Checkpoint, Target, load_network
 from scgn.denoise import Denoiser
 from scgn.evaluate import classical
 from scgn.simulate import SimulatedBatch
+from scgn.wiener import wiener
 
 Filter = Callable[..., Tensor]  # (noisy, **parameters) -> denoised, both (B,1,H,W)
 Parameters = dict[str, float]
@@ -55,7 +56,7 @@ CLASSICAL = {
         Method("dog", classical.dog, {
             "sigma_px": BAND_PX, "ratio": (1.6, 3.0, 6.0), "stretch": (0.35, 0.6, 1.0, 1.7),
         }),
-        Method("wiener", classical.wiener, {
+        Method("wiener", wiener, {
             "width_bins": (1.0, 2.0, 4.0), "tilt": (0.0, 1.0, 2.0, 4.0, 8.0),
             "strength": (0.7, 1.0, 1.3, 1.7),
         }),

@@ -17,13 +17,13 @@ def normed_convolution(channels: int) -> nn.Sequential:
 class DnCNN(Body):
     """Section III-B: convolution and ReLU, `blocks` normed convolutions, convolution.
 
-    (B,1,H,W) -> (B,1,H,W), any H and W. The paper has 64 channels and 15 blocks, and predicts the
-    noise; that is residual "image" here.
+    (B,inputs,H,W) -> (B,1,H,W), any H and W. The paper has 64 channels and 15 blocks, and predicts
+    the noise; that is residual "image" here.
     """
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: Size, inputs: int = 1) -> None:
         super().__init__()
-        self.head = nn.Conv2d(1, size.channels, 3, padding=1)
+        self.head = nn.Conv2d(inputs, size.channels, 3, padding=1)
         self.blocks = nn.Sequential(
             *(normed_convolution(size.channels) for _ in range(size.blocks))
         )

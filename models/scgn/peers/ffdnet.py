@@ -17,15 +17,15 @@ HALF = 2  # the frame is worked on at half its side, 4 pixels a position
 class FFDNet(Body):
     """Section III-A: `blocks` normed convolutions between two plain ones, at half the side.
 
-    (B,1,H,W) -> (B,1,H,W), H and W even. The paper has 64 channels and 13 blocks for grey frames,
-    and no residual. Its noise map is 1 everywhere: that is what the noise is in noise units.
+    (B,inputs,H,W) -> (B,1,H,W), H and W even. The paper has 64 channels and 13 blocks for grey
+    frames, and no residual. Its noise map is 1 everywhere: what the noise is in noise units.
     """
 
     multiple = HALF
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: Size, inputs: int = 1) -> None:
         super().__init__()
-        self.head = nn.Conv2d(HALF**2 + 1, size.channels, 3, padding=1)
+        self.head = nn.Conv2d(inputs * HALF**2 + 1, size.channels, 3, padding=1)
         self.blocks = nn.Sequential(
             *(normed_convolution(size.channels) for _ in range(size.blocks))
         )

@@ -73,16 +73,16 @@ def upsampling(channels: int) -> nn.Sequential:
 class NAFNet(Body):
     """One block at the outer scales, `blocks` in the middle; H and W multiples of 4.
 
-    (B,1,H,W) -> (B,1,H,W). Channels double at each of two strided convolutions, scales meet by
+    (B,inputs,H,W) -> (B,1,H,W). Channels double at each of two strided convolutions, scales meet by
     addition. The paper (32 channels, 36 blocks, five scales) has residual "image".
     """
 
     multiple = 4
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: Size, inputs: int = 1) -> None:
         super().__init__()
         full, half, quarter = (size.channels * 2**scale for scale in range(3))
-        self.head = nn.Conv2d(1, full, 3, padding=1)
+        self.head = nn.Conv2d(inputs, full, 3, padding=1)
         self.full_down = naf_blocks(full, 1)
         self.to_half = nn.Conv2d(full, half, 2, stride=2)
         self.half_down = naf_blocks(half, 1)

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scgn.network import Network
+from scgn.network import Network, with_estimate
 from scgn.sizes import Design
 
 
 class Body(nn.Module):
-    """A peer without its frame: (B,1,H,W) -> (B,1,H,W), H and W multiples of `multiple`."""
+    """A peer without its frame: (B,inputs,H,W) -> (B,1,H,W), H and W multiples of `multiple`."""
 
     multiple: int = 1
     tail: nn.Conv2d  # the last convolution
@@ -20,7 +20,8 @@ class Body(nn.Module):
 class Peer(Network):
     """A peer for any frame; (B,1,H,W) -> (B,1,H,W), any H and W of at least 4.
 
-    residual "none": the body's output is the result; "image": it is added to the input frame.
+    residual "none": the body's output is the result; "image": it is added to the input frame;
+    "wiener": to the Wiener estimate, which the body sees beside the frame.
     """
 
     def __init__(self, design: Design, body: Body) -> None:
@@ -28,9 +29,16 @@ class Peer(Network):
         self.body = body
 
     def forward(self, noisy: Tensor) -> Tensor:
-        rows, columns = noisy.shape[-2:]
-        result: Tensor = self.body(padded_to(noisy, self.body.multiple))[..., :rows, :columns]
+        if self.design.residual == "wiener":
+            given, estimate = with_estimate(noisy)
+            return estimate + self._result(given)
+        result = self._result(noisy)
         return noisy + result if self.design.residual == "image" else result
+
+    def _result(self, given: Tensor) -> Tensor:
+        rows, columns = given.shape[-2:]
+        result: Tensor = self.body(padded_to(given, self.body.multiple))[..., :rows, :columns]
+        return result
 
     @torch.no_grad()
     def start_flat(self) -> None:

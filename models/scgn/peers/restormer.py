@@ -106,17 +106,17 @@ def upsampling(channels: int) -> nn.Sequential:
 class Restormer(Body):
     """`blocks` transformer blocks at each of three scales and as many to refine.
 
-    (B,1,H,W) -> (B,1,H,W), H and W multiples of 4; heads 1, 2, 4; figure 2, whose decoder keeps
-    twice the channels at full resolution. The paper (48 channels, four scales, 4 to 8 blocks)
-    has residual "image".
+    (B,inputs,H,W) -> (B,1,H,W), H and W multiples of 4; heads 1, 2, 4; figure 2, whose decoder
+    keeps twice the channels at full resolution. The paper (48 channels, four scales, 4 to 8
+    blocks) has residual "image".
     """
 
     multiple = 4
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: Size, inputs: int = 1) -> None:
         super().__init__()
         full, half, quarter = (size.channels * 2**scale for scale in range(3))
-        self.head = nn.Conv2d(1, full, 3, padding=1, bias=False)
+        self.head = nn.Conv2d(inputs, full, 3, padding=1, bias=False)
         self.full_down = transformer_blocks(full, 1, size.blocks)
         self.to_half = downsampling(full)
         self.half_down = transformer_blocks(half, 2, size.blocks)

@@ -20,18 +20,18 @@ def convolutions(into: int, out: int, pairs: int) -> nn.Sequential:
 
 
 class UNet(Body):
-    """`blocks` pairs of convolutions at each scale; (B,1,H,W) -> (B,1,H,W), H and W multiples of 4.
+    """`blocks` pairs of convolutions at each scale; (B,inputs,H,W) -> (B,1,H,W).
 
-    Channels double at each of two poolings; scales meet by concatenation. The paper has 64
-    channels, four poolings and one pair.
+    H and W are multiples of 4. Channels double at each of two poolings; scales meet by
+    concatenation. The paper has 64 channels, four poolings and one pair.
     """
 
     multiple = 4
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: Size, inputs: int = 1) -> None:
         super().__init__()
         full, half, quarter = (size.channels * 2**scale for scale in range(3))
-        self.full_down = convolutions(1, full, size.blocks)
+        self.full_down = convolutions(inputs, full, size.blocks)
         self.half_down = convolutions(full, half, size.blocks)
         self.quarter = convolutions(half, quarter, size.blocks)
         self.to_half = nn.ConvTranspose2d(quarter, half, 2, stride=2)

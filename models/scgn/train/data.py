@@ -85,8 +85,8 @@ def stream(
 
 
 def validation_pairs(plan: TrainingPlan, camera: NoiseModel | None = None) -> Pairs:
-    """Sixteen 256x256 frames of the plan's kind that no step trains on."""
+    """Thirty-two 128x128 frames of the plan's kind that no step trains on."""
     fixed = replace(
-        plan, seed=VALIDATION_SEED, sides_px=(256,), pixels_per_step=16 * 256**2, epoch_steps=None
+        plan, seed=VALIDATION_SEED, sides_px=(128,), pixels_per_step=32 * 128**2, epoch_steps=None
     )
     return pairs(fixed, draw(fixed, 0, camera))

@@ -40,7 +40,7 @@ class TrainingPlan:
     steps: int = 1000
     sides_px: tuple[int, ...] = (64, 96, 128, 192)
     pixels_per_step: int = 4 * 96 * 96
-    peak_rate: float = 1.5e-3
+    peak_rate: float = 6e-4
     constant_rate: bool = False
     warmup_steps: int = 100
     average_decay: float = 0.998
@@ -55,11 +55,11 @@ class TrainingPlan:
 
     @property
     def design(self) -> Design:
-        """The network's design; an atom map is no correction of the frame, so no image residual."""
+        """The network's design; an atom map is no correction of the frame, so no residual."""
         design = design_named(self.size)
-        if self.target == "atom_map" and design.residual == "image":
-            return replace(design, residual="feature")
-        return design
+        if self.target == "clean":
+            return design
+        return replace(design, residual="feature" if design.architecture == "scgn" else "none")
 
     @property
     def name(self) -> str:
