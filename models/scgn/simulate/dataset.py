@@ -59,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the set; prints the card."""
-    plan = DatasetPlan(args.kind, args.train, args.test, args.side_px, args.seed, args.device)
+    device = args.device if args.kind == "physical" else "cpu"
+    plan = DatasetPlan(args.kind, args.train, args.test, args.side_px, args.seed, device)
     camera = None if args.calibration is None else load_noisy_calibration(args.calibration)
     print(json.dumps(write_dataset(plan, args.out, camera), indent=2))
     return 0
@@ -72,6 +73,8 @@ def write_dataset(
 
     Raises DatasetError when the folder holds anything: two sets must not mix.
     """
+    if plan.kind == "paper" and camera is not None:
+        raise DatasetError("kind paper: expected no calibration, its noise is the paper's figure 3")
     if folder.exists() and any(folder.iterdir()):
         raise DatasetError(f"{folder}: expected a new or empty folder, it holds files")
     begun, noisy_db = time.monotonic(), []
@@ -115,7 +118,7 @@ def save_pair(folder: Path, index: int, data: SimulatedBatch, i: int) -> float:
         atom_map=data.atom_map[i, 0].round().to(torch.uint8).numpy(),
         atoms_px=atoms.position_px[atoms.amplitude > 0].numpy(),
         pixel_nm=np.float32(data.pixel_nm[i]),
-        beam=np.float32(data.beam[i]),
+        beam=np.float32(float(data.beam[i])),
         sign=np.int8(data.sign[i]),
     )
     return float(10 * np.log10(clean.var() / np.square(noisy - clean).mean() + 1e-12))
@@ -140,8 +143,10 @@ def card_of(
 def card_text(card: dict[str, Any]) -> str:
     """The card as a page."""
     plan = card["plan"]
-    counts = f"--train {plan['train']} --test {plan['test']}"
-    command = f"scgn dataset --kind {plan['kind']} {counts} --seed {plan['seed']}"
+    sizes = f"--train {plan['train']} --test {plan['test']} --side-px {plan['side_px']}"
+    where = f"--seed {plan['seed']} --device {plan['device']}"
+    camera = f" --calibration (of id {card['calibration']})" if card["calibration"] else ""
+    command = f"scgn dataset --kind {plan['kind']} {sizes} {where}{camera}"
     return f"""# {plan["train"]} + {plan["test"]} simulated HRTEM pairs, {plan["side_px"]} px square
 
 Made by `{command}`; the same command gives the same pairs. Each `.npz` holds

@@ -98,9 +98,13 @@ def line_noise(detector: Detector, shape: torch.Size, generator: torch.Generator
 
 
 def hot_pixels(detector: Detector, like: Tensor, generator: torch.Generator) -> Tensor:
-    """Counts that hot pixels add, (B,1,H,W): 5..50 deviations of the frame."""
-    chance = torch.rand(like.shape, generator=generator, device=like.device)
-    height = 5 + 45 * torch.rand(like.shape, generator=generator, device=like.device)
+    """Counts that hot pixels add, (B,1,H,W): 5..50 deviations of the frame.
+
+    One detector for a whole series has its hot pixels where they are.
+    """
+    shape = (len(detector.hot_share), *like.shape[1:])
+    chance = torch.rand(shape, generator=generator, device=like.device)
+    height = 5 + 45 * torch.rand(shape, generator=generator, device=like.device)
     return (chance < detector.hot_share) * height * like.std(dim=(-2, -1), keepdim=True)
 
 
@@ -116,7 +120,8 @@ def expose(
     shot = gain * (torch.poisson(electrons, generator=generator) - electrons)
     noisy = clean + filtered(shot, detector.noise_transfer)
     normal = torch.randn(electrons.shape, generator=generator, device=electrons.device)
-    response = torch.randn(electrons.shape, generator=generator, device=electrons.device)
+    pixels = (len(detector.response), *electrons.shape[1:])  # one response a detector
+    response = torch.randn(pixels, generator=generator, device=electrons.device)
     noisy = noisy * (1 + detector.response * response) + detector.read_noise_adu * normal
     noisy = noisy + line_noise(detector, noisy.shape, generator)
     noisy = noisy + hot_pixels(detector, noisy, generator)

@@ -114,10 +114,14 @@ def specimen_images(
     absorbed: Tensor, optics: Optics, pixel_a: Tensor, side_px: int, phase_max_rad: Tensor,
     noise: torch.Generator,
 ) -> Tensor:  # fmt: skip
-    """Intensity (B,1,side,side) of a known specimen; tensors (B,1,1), atoms on the padded grid."""
+    """Intensity (B,1,side,side) of a known specimen; tensors (B,1,1), atoms on the padded grid.
+
+    Tensors of (1,1,1) and one material are a series: one specimen, one lens and one film.
+    """
     side = side_px + 2 * PAD_PX
     phase = columns * atomic_phase(atoms, materials, optics.voltage_kv, pixel_a, side)
     peak = phase.amax(dim=(-2, -1), keepdim=True).clamp(min=1e-6)
+    peak = peak if len(columns) > 1 else peak.amax(dim=0, keepdim=True)
     phase = phase * (phase_max_rad / peak).clamp(max=1)
     support = film_phase(film_rad, pixel_a, side, noise)
     image = form_image(phase + support, absorbed * phase.clamp(min=0), optics, pixel_a)

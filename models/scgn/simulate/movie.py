@@ -125,15 +125,10 @@ def movie_images(
     optics = draw_optics(rng, 1)
     material = MATERIALS[int(rng.integers(len(MATERIALS)))]
     film = column(rng.uniform(*recipe.film_rad, 1))[:, 0]
-    columns = column(rng.uniform(*recipe.columns, 1))[:, 0]
+    columns = log_uniform(rng, recipe.columns, 1)[:, 0]
     phase_max_rad = log_uniform(rng, recipe.phase_max_rad, 1)[:, 0]
-    slow = background(rng, 1, plan.side_px)
-    state, parts = noise.get_state(), []
-    for index in range(plan.frames):
-        noise.set_state(state)  # the film is the same grain in every frame
-        image = specimen_images(
-            padded_atoms(atoms.of(index)), [material], columns, film, 0.05 + 0 * film,
-            optics, pixel_a[:1], plan.side_px, phase_max_rad, noise,
-        )  # fmt: skip
-        parts.append(image)
-    return (torch.cat(parts) * slow).clamp(min=DARKEST)
+    images = specimen_images(
+        padded_atoms(atoms), [material], columns, film, 0.05 + 0 * film, optics, pixel_a[:1],
+        plan.side_px, phase_max_rad, noise,
+    )  # fmt: skip
+    return (images * background(rng, 1, plan.side_px)).clamp(min=DARKEST)

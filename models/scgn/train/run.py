@@ -25,8 +25,10 @@ from scgn.noise import NoiseModel
 from scgn.train.data import Pairs, stream, validation_pairs
 from scgn.train.plan import TrainingPlan, learning_rate
 from scgn.train.state import TrainingState, begin, resume, save_state, update_average
+from scgn.wiener import wiener
 
 Forward = Callable[[Tensor], Tensor]
+FLOOR = 0.05  # of the noise: on an empty frame the estimate is nearly exact, and no measure
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class Sitting:
 def frame_errors(plan: TrainingPlan, forward: Forward, data: Pairs) -> Tensor:
     """Error of each frame, (B,): `rmse` in the network's units, or `l1`, the paper's.
 
-    `relative`: the rmse over that of the noisy frame, so that neither bright frames nor those whose
-    noise is spoiled by lines or blur are all that is learned.
+    `relative`: the rmse over that of the Wiener estimate, so that every frame counts by what can
+    still be gained on it. Over the noise alone, faint frames counted for nothing and got worse.
     """
     half = plan.precision == "bfloat16"
     with torch.autocast(data.given.device.type, torch.bfloat16, enabled=half):
@@ -57,12 +59,19 @@ def frame_errors(plan: TrainingPlan, forward: Forward, data: Pairs) -> Tensor:
     if plan.loss == "l1":
         return error.abs().mean(dim=(1, 2, 3))
     root: Tensor = (error.square().mean(dim=(1, 2, 3)) + 1e-6).sqrt()
-    return root / noise_rms(data) if plan.loss == "relative" else root
+    return root / estimate_rms(data) if plan.loss == "relative" else root
 
 
-def noise_rms(data: Pairs) -> Tensor:
-    """Root mean square of what is to be taken away from each frame, (B,)."""
-    return (data.given - data.wanted).square().mean(dim=(1, 2, 3)).sqrt().clamp(min=1e-6)
+@torch.no_grad()
+def estimate_rms(data: Pairs) -> Tensor:
+    """Root mean square error of the Wiener estimate of each frame, (B,); at least FLOOR noises."""
+    missed = (wiener(data.given) - data.wanted).square().mean(dim=(1, 2, 3))
+    return (missed + FLOOR**2 * noise_power(data)).sqrt()
+
+
+def noise_power(data: Pairs) -> Tensor:
+    """Mean square of what is to be taken away from each frame, (B,)."""
+    return (data.given - data.wanted).square().mean(dim=(1, 2, 3)).clamp(min=1e-12)
 
 
 def train_step(
@@ -85,16 +94,19 @@ def train_step(
 
 @torch.inference_mode()
 def validate(state: TrainingState, plan: TrainingPlan, data: Pairs) -> dict[str, float]:
-    """Error of the averaged weights on frames never trained on, and of a
-    `relative` loss the gain over the noisy frame, dB.
-    """
+    """Error of the averaged weights on frames never trained on, as the plan counts it."""
     # One by one: the same bits in less than half the time and memory, as each frame fits a cache.
     frames = map(Pairs, data.given[:, None], data.wanted[:, None])
     parts = [frame_errors(plan, state.average, frame.to(state.device)) for frame in frames]
     errors = torch.cat(parts).cpu()
     found = {"error": float(errors.mean())}
     if plan.loss == "relative":
-        found["gain_db"] = float((-20 * torch.log10(errors)).mean())
+        over_estimate = -20 * torch.log10(errors)
+        estimate = -10 * torch.log10(estimate_rms(data).square() / noise_power(data))
+        found |= {
+            "gain_db": float((estimate + over_estimate).mean()),
+            "over_estimate_db": float(over_estimate.mean()),
+        }
     return found
 
 
