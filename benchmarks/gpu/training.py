@@ -9,67 +9,57 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.quality import RUNS, Run, plan_of
+from scgn.train import TrainingPlan, named_plan
+
 SITTING_S = 520.0  # of the ten minutes a call may take
+BUDGET: dict[str, Any] = {
+    "steps": 12_000, "sides_px": (128, 192), "pixels_per_step": 16 * 128**2,
+    "precision": "bfloat16",
+}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Run:
-    """name: of the folder; size: row of the table; recipe, target, steps: of the plan."""
+def plans() -> dict[str, TrainingPlan]:
+    """By folder. `paper` for both targets first: they ship; then what stands beside them."""
+    ship = {
+        "paper-clean": named_plan("ours", size="paper", **BUDGET),
+        "paper-atom-map": named_plan("ours", size="paper", target="atom_map", **BUDGET),
+        "paper-recipe": named_plan("paper", size="paper"),
+    }
+    return ship | {f"{run.name}-clean": with_budget(run) for run in RUNS}
 
-    name: str
-    size: str
-    recipe: str
-    target: str
-    steps: int
 
-
-# `paper` for both targets first: they ship. Then what stands beside them, on the same data.
-RUNS = (
-    Run("paper-clean", "paper", "ours", "clean", 12_000),
-    Run("paper-atom-map", "paper", "ours", "atom_map", 12_000),
-    Run("compact-clean", "compact", "ours", "clean", 12_000),
-    Run("paper-recipe", "paper", "paper", "atom_map", 12_500),
-    *(Run(f"{peer}-clean", peer, "ours", "clean", 12_000)
-      for peer in ("dncnn", "ffdnet", "nafnet", "restormer", "unet")),
-    *(Run(f"{part}-clean", f"compact-{part}", "white-noise", "clean", 12_000)
-      for part in ("plain", "frequency", "deviation")),
-    Run("band-clean", "compact", "white-noise", "clean", 12_000),
-)  # fmt: skip
+def with_budget(run: Run) -> TrainingPlan:
+    """The table's plan with what a GPU can do."""
+    return replace(plan_of(run), **BUDGET)
 
 
 def train_next(folder: Path) -> dict[str, Any]:
-    """Train the unfinished runs in turn until the sitting is over; says where each stands."""
+    """Train the unfinished plans in turn until the sitting is over; says where each stands."""
     begun, rows = time.monotonic(), {}
-    for run in RUNS:
+    for name, plan in plans().items():
         left_s = SITTING_S - (time.monotonic() - begun)
-        if left_s > 30 and steps_done(folder / run.name) < run.steps:
-            sit(run, folder / run.name, left_s)
-        rows[run.name] = {"steps": steps_done(folder / run.name), "of": run.steps} | last_row(
-            folder / run.name
-        )
+        if left_s > 30 and steps_done(folder / name) < plan.steps:
+            sit(plan, folder / name, left_s)
+        known = {"steps": steps_done(folder / name), "of": plan.steps}
+        rows[name] = known | last_row(folder / name)
     return {"unit": "see scgn.train.run.validate", "rows": rows}
 
 
-def sit(run: Run, folder: Path, seconds: float) -> None:
-    """One sitting of one run."""
+def sit(plan: TrainingPlan, folder: Path, seconds: float) -> None:
+    """One sitting of one plan."""
     import torch
 
-    from scgn.train import Sitting, named_plan, train
+    from scgn.train import Sitting, train
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    changes: dict[str, Any] = {"size": run.size, "precision": "bfloat16"}
-    if run.recipe != "paper":  # the paper's recipe keeps its own batches and steps
-        changes |= {
-            "steps": run.steps, "target": run.target, "sides_px": (128, 192),
-            "pixels_per_step": 16 * 128 * 128,
-        }  # fmt: skip
     workers = max(0, min(12, (os.cpu_count() or 1) - 2))
     sitting = Sitting(every_s=90, stop_after_s=seconds - 20, workers=workers)
-    train(named_plan(run.recipe, **changes), folder, torch.device("cuda"), sitting)
+    train(plan, folder, torch.device("cuda"), sitting)
 
 
 def last_row(folder: Path) -> dict[str, Any]:
@@ -84,8 +74,3 @@ def last_row(folder: Path) -> dict[str, Any]:
 def steps_done(folder: Path) -> int:
     """How far a run is."""
     return int(last_row(folder).get("step", 0))
-
-
-def finished(folder: Path) -> bool:
-    """Whether every run has its steps."""
-    return all(steps_done(folder / run.name) >= run.steps for run in RUNS)
