@@ -26,7 +26,7 @@ class Recipe:
 
     spacing_px: Range = (5.0, 26.0)
     spacing_a: Range = (1.4, 4.1)
-    dose_e_per_px: Range = (0.4, 100.0)
+    dose_e_per_px: Range = (0.15, 100.0)
     columns: Range = (3.0, 40.0)
     phase_max_rad: Range = (0.3, 1.4)
     film_rad: Range = (0.0, 0.1)
