@@ -17,7 +17,15 @@ from torch import Tensor
 from scgn.checkpoint import CheckpointError, describe, save_checkpoint
 from scgn.evaluate import EvaluationError
 from scgn.evaluate.command import add_arguments, run
-from scgn.evaluate.methods import CLASSICAL, GAUSSIAN_PX, Method, learned, method_named, truth
+from scgn.evaluate.methods import (
+    CLASSICAL,
+    GAUSSIAN_PX,
+    Method,
+    learned,
+    method_named,
+    training_minutes,
+    truth,
+)
 from scgn.evaluate.pictures import centre, comparison, grey, sheet, window_of
 from scgn.evaluate.runner import (
     Plan,
@@ -300,3 +308,12 @@ def parsed(words: list[str]) -> argparse.Namespace:
 def test_the_command_says_what_it_lacks(words, message) -> None:
     with pytest.raises(EvaluationError, match=message):
         run(parsed(words))
+
+
+def test_minutes_of_every_training_count() -> None:
+    first = {"minutes": 15.0, "started_from": None}
+    second = {"minutes": 6.5, "started_from": {"id": "scgn-x", "training": first}}
+    assert training_minutes(second) == 21.5
+    assert training_minutes({"minutes": 3.0}) == 3.0
+    assert training_minutes({}) is None
+    assert training_minutes({"minutes": 3.0, "started_from": {"training": {"plan": 1}}}) is None

@@ -100,11 +100,19 @@ def learned(checkpoint: Checkpoint, name: str, device: torch.device) -> Method:
     facts = {
         "id": checkpoint.id,
         "parameters": parameters(checkpoint.network),
-        "training_minutes": training.get("minutes"),
+        "training_minutes": training_minutes(training),
         "training_device": training.get("device"),
     }
     run = partial(_denoise, Denoiser(checkpoint, device))
     return Method(name, run, target=checkpoint.provenance.target, facts=facts, learned=True)
+
+
+def training_minutes(training: dict[str, Any]) -> float | None:
+    """Minutes of a training and of all that it started from; None where they are not known."""
+    before = (training.get("started_from") or {}).get("training")
+    earlier = training_minutes(before) if before else 0.0
+    own = training.get("minutes")
+    return None if own is None or earlier is None else own + earlier
 
 
 def _denoise(denoiser: Denoiser, noisy: Tensor) -> Tensor:
