@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -47,3 +49,14 @@ def test_gpu_stage_says_where_an_unfinished_run_stands(tmp_path) -> None:
     assert steps_done(tmp_path) == 0
     (tmp_path / "log.jsonl").write_text('{"step": 5}\n{"step": 9}\n')
     assert steps_done(tmp_path) == 9
+
+
+def test_gpu_stages_need_no_service() -> None:
+    """A GPU machine has torch and little else: no sockets, no HTTP, no imaging libraries."""
+    blocked = ("zmq", "msgpack", "pydantic", "fastapi", "scipy", "skimage", "matplotlib", "PIL")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({blocked}))\n"
+        f"sys.path[:0] = ['{ROOT}', '{ROOT / 'models'}']\n"
+        "import benchmarks.gpu.run, benchmarks.gpu.training as t; assert t.plans()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

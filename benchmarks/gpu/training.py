@@ -62,6 +62,16 @@ def sit(plan: TrainingPlan, folder: Path, seconds: float) -> None:
     train(plan, folder, torch.device("cuda"), sitting)
 
 
+def finished_weights(folder: Path) -> list[Path]:
+    """Weights of the plans that are done and take noise units; others eat 8-bit counts."""
+    done = [
+        name
+        for name, plan in plans().items()
+        if plan.input_units == "noise" and steps_done(folder / name) >= plan.steps
+    ]
+    return [folder / name / "weights.safetensors" for name in done]
+
+
 def last_row(folder: Path) -> dict[str, Any]:
     """The newest line of a run's log."""
     log = folder / "log.jsonl"

@@ -117,14 +117,14 @@ def _scalars(noise: NoiseModel) -> dict[str, Any]:
 
 def save_calibration(path: Path, calibration: Calibration) -> None:
     """One .npz: a JSON header and the arrays, no pickle."""
-    arrays: dict[str, Array] = {"mask": calibration.mask}
+    arrays: dict[str, Any] = {"mask": calibration.mask}
     arrays |= {k: v for k in ("dark", "gain") if (v := getattr(calibration, k)) is not None}
     header: dict[str, Any] = {"format": FORMAT, "id": calibration.id}
     if calibration.noise is not None:
         header["noise"] = _scalars(calibration.noise)
         arrays[LAGS] = calibration.noise.autocorrelation
     with path.open("wb") as file:
-        np.savez_compressed(file, header=np.array(json.dumps(header)), allow_pickle=False, **arrays)
+        np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
 
 
 def _words(error: Exception) -> str:
@@ -164,9 +164,14 @@ def _noise(scalars: Any, lags: Array) -> NoiseModel:
 
 
 def load_noisy_calibration(path: Path) -> Calibration:
-    """A calibration whose noise is known; CalibrationError when it holds references alone."""
+    """A calibration that can stand for a detector; CalibrationError when its noise or gain is not
+    known: without counts per electron no scene can be exposed.
+    """
     calibration = load_calibration(path)
     if calibration.noise is None:
         got = f"expected a calibration with noise, {path.name} has references alone"
         raise CalibrationError("noise", f"{got}: make one with `scgn calibrate`")
+    if calibration.noise.gain_adu_per_e <= 0:
+        got = f"expected a measured gain, {path.name} has none"
+        raise CalibrationError("noise", f"{got}: use flats, or a series with contrast")
     return calibration

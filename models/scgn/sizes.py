@@ -103,7 +103,7 @@ SIZES: dict[str, Size] = {
 
 PLAIN = Parts(frequency=False, deviation=False, band=False)
 
-# The ablation adds one part a row to the plain network; the last row adds nothing but width.
+# The ablation adds one part a row to the plain network; `plain-wide` adds nothing but width.
 ABLATIONS: dict[str, Size] = {
     "compact-plain": Size(24, 4, PLAIN),
     "compact-frequency": Size(24, 4, Parts(deviation=False, band=False)),

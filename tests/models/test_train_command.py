@@ -36,7 +36,7 @@ def test_run_writes_weights_log_and_curves(tmp_path, capsys) -> None:
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert all(np.isfinite(row["error"]) and np.isfinite(row["gain_db"]) for row in rows)
     training = load_network(printed[0]).provenance.training
-    assert training["parameters"] == 26_737
+    assert training["parameters"] == 26_881
     assert training["device"] == "CPU, 1 thread(s)"
 
 
@@ -61,11 +61,13 @@ def test_stopped_sitting_is_resumed_to_the_same_weights(tmp_path) -> None:
 def test_minutes_become_steps_once(tmp_path) -> None:
     command = ["train", *SMALL, "--minutes", "0.002", "--out", str(tmp_path)]
     assert main(command) == 0
-    steps = int((tmp_path / "steps.txt").read_text())
+    budget = json.loads((tmp_path / "budget.json").read_text())
+    steps = budget["steps"]
     assert steps >= 1
     assert read_log(tmp_path)[-1]["step"] == steps
     assert main(command) == 0, "a second call finds the plan done"
-    assert int((tmp_path / "steps.txt").read_text()) == steps
+    assert json.loads((tmp_path / "budget.json").read_text()) == budget
+    assert main([*command, "--minutes", "9"]) == 2, "another budget is another run"
 
 
 def test_own_camera_replaces_the_drawn_detectors(tmp_path) -> None:
@@ -86,11 +88,13 @@ def test_own_camera_replaces_the_drawn_detectors(tmp_path) -> None:
     [
         (["--calibration", "{folder}/plain.npz"], "expected a calibration with noise"),
         (["--calibration", "{folder}/missing.npz"], "missing.npz cannot be read"),
+        (["--calibration", "{folder}/no-gain.npz"], "expected a measured gain"),
         (["--start-from", "no-such-network"], "no network 'no-such-network'"),
     ],
 )
 def test_what_cannot_be_trained_is_said(tmp_path, capsys, flags, message) -> None:
     calibration(tmp_path / "plain.npz", None)
+    calibration(tmp_path / "no-gain.npz", NoiseModel(gain_adu_per_e=0.0, read_noise_adu=1.0))
     flags = [flag.format(folder=tmp_path) for flag in flags]
     assert main(["train", *SMALL, *flags, "--out", str(tmp_path / "run")]) == 2
     assert message in capsys.readouterr().err

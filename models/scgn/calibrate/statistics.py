@@ -47,7 +47,7 @@ def difference(before: Array, after: Array) -> Floats:
 
 
 def without_hits(stack: Array) -> Array:
-    """The stack with pixels that an X-ray or cosmic ray struck as they were in the next frame.
+    """The stack with the lower value of both frames where an X-ray or cosmic ray struck one.
 
     The same array when there are none.
     """

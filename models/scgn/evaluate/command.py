@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=plan.frames, help="test frames per dose")
     parser.add_argument("--side-px", type=int, default=plan.side_px)
     parser.add_argument("--seed", type=int, default=plan.seed, help="of the test scenes")
-    parser.add_argument("--pictures", type=int, nargs="*", metavar="FRAME", help="frames to show")
+    parser.add_argument("--pictures", type=int, nargs="+", metavar="N", help="draw these frames")
     parser.add_argument("--real", type=Path, metavar="FOLDER", help="movies without a clean frame")
     parser.add_argument("--weights", help="network for --data, the authors' .pth included")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="paired 8-bit frames")

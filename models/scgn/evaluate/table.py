@@ -78,7 +78,11 @@ def learned_table(quality: Result) -> str:
     lines = []
     for method in (m for m in quality["methods"] if m["learned"]):
         facts = method["facts"]
-        changes = [abs(v or 0.0) for row in method["rows"] for v in row["gain_change_db"].values()]
+        changes = [
+            math.nan if v is None else abs(v)
+            for row in method["rows"]
+            for v in row["gain_change_db"].values()
+        ]
         lines.append([
             method["name"], f"`{facts['id']}`", f"{facts['parameters']:,}",
             cell(facts["training_minutes"], 0), str(facts["training_device"] or "-"),

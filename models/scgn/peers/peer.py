@@ -42,7 +42,7 @@ class Peer(Network):
 
     @torch.no_grad()
     def start_flat(self) -> None:
-        """Start from a frame of zeros (residual "none") or from the noisy frame ("image").
+        """Start from the Wiener estimate, from zeros (residual "none") or the frame ("image").
 
         No peer carries its input through to the tail, so an image residual cannot take it away.
         """

@@ -17,12 +17,18 @@ from scgn.calibration import Calibration, load_noisy_calibration
 from scgn.noise import NoiseModel
 from scgn.simulate.batch import SimulatedBatch
 from scgn.simulate.generator import simulate
-from scgn.simulate.movie import MoviePlan, simulate_movie
+from scgn.simulate.movie import MOVIE_RECIPE, MoviePlan, simulate_movie
 from scgn.simulate.paper import simulate_paper
 from scgn.simulate.recipe import Recipe
 
 BATCH = 10
-KINDS = ("physical", "paper", "movie")
+# What each kind is drawn from, for the card.
+RECIPES: dict[str, Any] = {
+    "physical": asdict(Recipe()),
+    "paper": "Li et al., CVPR 2026, section 4.1 and figure 3: see scgn.simulate.paper",
+    "movie": {"recipe": asdict(MOVIE_RECIPE), "movie": asdict(MoviePlan())},
+}
+KINDS = tuple(RECIPES)
 
 
 class DatasetError(ValueError):
@@ -112,7 +118,6 @@ def save_pair(folder: Path, index: int, data: SimulatedBatch, i: int) -> float:
     noisy, clean = data.noisy[i, 0].numpy(), data.clean[i, 0].numpy()
     np.savez_compressed(
         folder / f"{index:05d}.npz",
-        allow_pickle=False,
         noisy=noisy,
         clean=clean,
         atom_map=data.atom_map[i, 0].round().to(torch.uint8).numpy(),
@@ -130,7 +135,7 @@ def card_of(
     """What the set is and how it was made."""
     return {
         "plan": asdict(plan),
-        "recipe": asdict(Recipe()) if plan.kind == "physical" else plan.kind,
+        "recipe": RECIPES[plan.kind],
         "calibration": None if camera is None else camera.id,
         "signal_to_noise_db": dict(
             zip(("p10", "p50", "p90"), np.percentile(noisy_db, (10, 50, 90)).round(1), strict=True)

@@ -36,6 +36,7 @@ from scgn.simulate.structures import (
 )
 
 GAP = 0.8  # spacings that the melt keeps from the crystal
+MOVIE_RECIPE = Recipe(film_rad=(0.0, 0.02))
 CRYSTAL_JIGGLE, MELT_STEP = 0.03, 0.08  # spacings: thermal, and per frame
 
 
@@ -100,7 +101,7 @@ def simulate_movie(
     camera: NoiseModel | None = None,
 ) -> SimulatedBatch:
     """One series as a batch in the order of time: one lens, one camera, one slow background."""
-    recipe = recipe or Recipe(film_rad=(0.0, 0.02))
+    recipe = recipe or MOVIE_RECIPE
     noise = seeded(rng, None)
     spacings = np.full(plan.frames, plan.spacing_px)
     atoms = atoms_of_fields(nucleation_fields(rng, plan), spacings)

@@ -24,7 +24,7 @@ SPOT_SIGMA_PX = 3.0
 
 
 def perlin(rng: np.random.Generator, count: int, side_px: int, octaves: int = 3) -> Tensor:
-    """Gradient-smooth noise of several octaves, about -1..1; (B,1,side,side)."""
+    """Smooth value noise of several octaves in place of Perlin's, about -1..1; (B,1,side,side)."""
     total = torch.zeros(count, 1, side_px, side_px)
     for octave in range(octaves):
         cells = 3 * 2**octave

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from scgn.sizes import DESIGNS
 from scgn.stacks import StackError
 from scgn.train.curves import draw_curves
 from scgn.train.data import draw, pairs
-from scgn.train.plan import TrainingPlan, named_plan
+from scgn.train.plan import TrainingError, TrainingPlan, named_plan
 from scgn.train.run import Sitting, clock_of, train, train_step
 from scgn.train.state import begin
 
@@ -85,12 +86,21 @@ def plan_of(args: argparse.Namespace, camera: Calibration | None) -> TrainingPla
 
 
 def planned_steps(plan: TrainingPlan, minutes: float, folder: Path, device: torch.device) -> int:
-    """How many steps fit into `minutes` here; measured once a folder, so that a run can resume."""
-    kept = folder / "steps.txt"
+    """How many steps fit into `minutes` here; measured once a folder, so that a run can resume.
+
+    Without compiling and workers, which only make it faster. Raises TrainingError for a folder
+    whose run was planned for other minutes.
+    """
+    kept = folder / "budget.json"
     if not kept.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        kept.write_text(str(max(1, int(60 * minutes / seconds_per_step(plan, device)))))
-    return int(kept.read_text())
+        steps = max(1, int(60 * minutes / seconds_per_step(plan, device)))
+        kept.write_text(json.dumps({"minutes": minutes, "steps": steps}) + "\n")
+    budget = json.loads(kept.read_text())
+    if budget["minutes"] != minutes:
+        got = f"expected its {budget['minutes']:g} minutes, got {minutes:g}: use another folder"
+        raise TrainingError(f"{folder} holds a run: {got}")
+    return int(budget["steps"])
 
 
 def seconds_per_step(plan: TrainingPlan, device: torch.device) -> float:

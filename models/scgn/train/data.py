@@ -69,8 +69,10 @@ class StepData(Dataset[tuple[Tensor, Tensor]]):
         return drawn.given, drawn.wanted
 
 
-def _one_thread(_: int) -> None:
+def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
+    # Containers often have little shared memory, and drawn frames wait there.
+    torch.multiprocessing.set_sharing_strategy("file_system")  # type: ignore[no-untyped-call]
 
 
 def stream(
@@ -79,7 +81,7 @@ def stream(
     """Pairs of the steps from `first` to the plan's end; drawn ahead by workers, if any."""
     loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
         StepData(plan, camera, first), batch_size=None, shuffle=False, num_workers=workers,
-        worker_init_fn=_one_thread, prefetch_factor=4 if workers else None,
+        worker_init_fn=_start_worker, prefetch_factor=4 if workers else None,
     )  # fmt: skip
     return (Pairs(given, wanted) for given, wanted in loader)
 

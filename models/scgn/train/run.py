@@ -120,7 +120,9 @@ def commit() -> str:
 
 
 def clock_of(device: torch.device) -> Callable[[], float]:
-    """Seconds of work: of all cores together on a CPU, of the wall clock on a GPU."""
+    """Seconds of work: of this process on all cores together on a CPU (workers that draw ahead are
+    not counted), of the wall clock on a GPU.
+    """
     return time.process_time if device.type == "cpu" else time.monotonic
 
 
@@ -188,9 +190,12 @@ def train(
     state, kept = begin(plan, device), folder / "state.safetensors"
     if kept.exists():
         resume(kept, state, plan)
+    weights = folder / "weights.safetensors"
+    if state.step >= plan.steps and weights.exists():
+        return weights  # its header tells of the training, not of today
     noise = None if camera is None else camera.noise
     held_out = validation_pairs(plan, noise)
-    weights, clock = folder / "weights.safetensors", clock_of(device)
+    clock = clock_of(device)
     before = clock() - 60 * state.minutes
     for loss in checkpoints(state, plan, noise, sitting or Sitting()):
         state.minutes = (clock() - before) / 60

@@ -100,7 +100,7 @@ def resume(path: Path, state: TrainingState, plan: TrainingPlan) -> None:
         was = {key: known["plan"].get(key) for key in changed}
         raise TrainingError(f"{path.parent} holds a run with {was}: use another folder")
     state.step, state.minutes, state.origin = known["step"], known["minutes"], known["origin"]
-    tensors = load_file(path, device=str(state.device))
+    tensors = load_file(path)  # on the CPU: the optimiser moves moments and leaves its counters
     for prefix, module in (("network", state.network), ("average", state.average)):
         module.load_state_dict(_below(tensors, prefix))
     moments: dict[int, dict[str, Tensor]] = {}
