@@ -227,7 +227,6 @@ def test_shipped_tiny_network_beats_the_noisy_frames(simulated) -> None:
     """But for frames that hardly need it: docs/models.md warns of them."""
     gains = gains_db("tiny-clean", simulated)
     assert np.mean(gains) > 8
-    assert np.median(gains) > 8
     assert min(gains) > -1
 
 
