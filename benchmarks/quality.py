@@ -1,6 +1,6 @@
 """The quality table: train the compared networks where they are missing, then judge all alike.
 
-    python benchmarks/quality.py            trains into runs/quality (an hour on one core), writes
+    python -m benchmarks.quality            trains into runs/quality (an hour on one core), writes
                                             results/quality.json and .md
 Every network has the same frames, steps and start (a Wiener estimate); the ablation learns from
 white noise but for its last row, which is SCGN itself.
@@ -9,6 +9,7 @@ white noise but for its last row, which is SCGN itself.
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,16 @@ def trained(run: Run, folder: Path) -> str:
     return f"{run.label}={weights}"
 
 
+def name_command(out: Path) -> None:
+    """Let the result say that it came from here."""
+    from scgn.evaluate.table import report
+
+    found = json.loads(out.with_suffix(".json").read_text())
+    found["command"] = "python -m benchmarks.quality"
+    out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    out.with_suffix(".md").write_text(report(found))
+
+
 def main() -> int:
     """Train, then write the table; returns the exit status of `scgn evaluate`."""
     # Here, because the GPU stages import this file on machines without these libraries.
@@ -68,7 +79,10 @@ def main() -> int:
     torch.set_num_threads(1)
     networks = [trained(run, args.folder) for run in RUNS]
     methods = [*CLASSICAL, *SHIPPED, *networks]
-    return scgn(["evaluate", *methods, "--threads", "1", "--out", str(args.out)])
+    status = scgn(["evaluate", *methods, "--threads", "1", "--out", str(args.out)])
+    if status == 0:
+        name_command(args.out)
+    return status
 
 
 if __name__ == "__main__":
