@@ -1,4 +1,4 @@
-"""Command line of the network: `scgn train | calibrate | evaluate | dataset | info`."""
+"""Command line of the network: `scgn train | distill | compile | calibrate | evaluate | ...`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import json
 import sys
 from dataclasses import asdict
 
+from scgn import compile as compile_command
+from scgn.backends import BackendError
 from scgn.calibrate import command as calibrate_command
 from scgn.calibration import CalibrationError
 from scgn.checkpoint import CheckpointError, load_network
+from scgn.deploy import DeployError
 from scgn.evaluate import EvaluationError
 from scgn.evaluate import command as evaluate_command
 from scgn.simulate import dataset as dataset_command
@@ -17,13 +20,17 @@ from scgn.simulate.dataset import DatasetError
 from scgn.stacks import StackError
 from scgn.train import TrainingError
 from scgn.train import command as train_command
+from scgn.train import distill as distill_command
 
 ERRORS = (
-    CalibrationError, CheckpointError, DatasetError, EvaluationError, StackError, TrainingError,
+    BackendError, CalibrationError, CheckpointError, DatasetError, DeployError, EvaluationError,
+    StackError, TrainingError,
 )  # fmt: skip
 COMMANDS = {
     "train": (train_command, "train on simulated frames; resumes where it stopped"),
+    "distill": (distill_command, "train a fast student of a trained network"),
     "calibrate": (calibrate_command, "noise and references of a camera from its own frames"),
+    "compile": (compile_command, "build the engine of a network for a camera's frames"),
     "dataset": (dataset_command, "write a fixed set of simulated pairs"),
     "evaluate": (evaluate_command, "any methods in one table, on simulated or real frames"),
 }

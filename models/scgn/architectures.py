@@ -1,4 +1,4 @@
-"""Networks by their design: SCGN, its ablations and its peers under one name space."""
+"""Networks by their design: SCGN, its ablations, peers and students under one name space."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from scgn.peers.peer import Body, Peer
 from scgn.peers.restormer import Restormer
 from scgn.peers.unet import UNet
 from scgn.sizes import Architecture, Design, Size
+from scgn.student import HalfSideStudent, QuarterSideStudent
 
-PEER_BODIES: dict[Architecture, Callable[[Size, int], Body]] = {
+BODIES: dict[Architecture, Callable[[Size, int], Body]] = {
     "dncnn": DnCNN,
     "ffdnet": FFDNet,
     "nafnet": NAFNet,
     "restormer": Restormer,
     "unet": UNet,
+    "student2": HalfSideStudent,
+    "student4": QuarterSideStudent,
 }
 
 
@@ -28,7 +31,7 @@ def build_network(design: Design) -> Network:
     """A network with fresh random weights; `scgn.sizes.design_named` gives designs by name."""
     if design.architecture == "scgn":
         return SCGN(design.size, design.residual)
-    return Peer(design, PEER_BODIES[design.architecture](design.size, design.inputs))
+    return Peer(design, BODIES[design.architecture](design.size, design.inputs))
 
 
 def parameters(network: nn.Module) -> int:

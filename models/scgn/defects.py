@@ -12,7 +12,12 @@ Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
 
-def neighbours_of_defects(mask: NDArray[np.bool_], reach: int = 3) -> tuple[Array, Array, Floats]:
+REACH = 3  # px; windows up to 7x7
+
+
+def neighbours_of_defects(
+    mask: NDArray[np.bool_], reach: int = REACH
+) -> tuple[Array, Array, Floats]:
     """How to fill defects: (K,) flat indices, (K,M) neighbours' flat indices, (K,M) weights.
 
     Good pixels of the smallest window (3x3, 5x5, ... up to `reach`) that has any, equally

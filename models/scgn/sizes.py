@@ -6,7 +6,9 @@ from dataclasses import astuple, dataclass
 from typing import Literal, get_args
 
 Residual = Literal["feature", "image", "none", "wiener"]
-Architecture = Literal["scgn", "dncnn", "ffdnet", "nafnet", "restormer", "unet"]
+Architecture = Literal[
+    "scgn", "dncnn", "ffdnet", "nafnet", "restormer", "unet", "student2", "student4"
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -120,10 +122,17 @@ PEERS: dict[Architecture, Size] = {
     "unet": Size(channels=16, blocks=1),
 }
 
+# What `scgn distill` trains; the number behind `student` divides the side (`scgn.student`).
+STUDENTS: dict[str, Design] = {
+    "fast": Design("student2", Size(channels=64, blocks=4), "wiener"),  # 75 kMAC/px: for a GPU
+    "preview": Design("student4", Size(channels=48, blocks=8), "wiener"),  # 22 kMAC/px: for a CPU
+}
+
 DESIGNS: dict[str, Design] = {
     **{name: Design("scgn", size, "wiener") for name, size in (SIZES | ABLATIONS).items()},
     # All correct the same classical estimate: what a table compares is what each adds to it.
     **{name: Design(name, size, "wiener") for name, size in PEERS.items()},
+    **STUDENTS,
 }
 
 

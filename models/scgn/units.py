@@ -6,6 +6,7 @@ weights serves every gain and offset: doubling the gain doubles frame, level and
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn import functional
 ATOM_MAP_PEAK = 255.0  # an atom map is on the paper's 8-bit scale, whatever the counts
 STEP = 2  # px; neighbours of a blurred camera share their noise, pixels two apart hardly any
 BLOCK = 16  # px; noise is measured per block and the median taken, so hot pixels do not count
+BLOCKS_MAX = 64  # along a side; a longer side has larger blocks, as sorting them all would cost
 
 
 class NoiseUnits(NamedTuple):
@@ -41,9 +43,23 @@ def point_noise(frames: Tensor) -> Tensor:
     step = min(STEP, frames.shape[-2] - 1, frames.shape[-1] - 1)
     below, above = frames[..., step:, :], frames[..., :-step, :]
     mixed = below[..., step:] - below[..., :-step] - above[..., step:] + above[..., :-step]
-    window = (min(BLOCK, mixed.shape[-2]), min(BLOCK, mixed.shape[-1]))
-    power = functional.avg_pool2d(mixed * mixed * 0.25, window, stride=window)
-    return power.flatten(1).median(dim=1).values.sqrt()[:, None, None, None]
+    window = (block_of(mixed.shape[-2]), block_of(mixed.shape[-1]))
+    power = functional.avg_pool2d(mixed * mixed * 0.25, window, stride=window).flatten(1)
+    return lower_median(power).sqrt()[:, None, None, None]
+
+
+def block_of(side: int) -> int:
+    """Side of a block of a difference frame's side, px."""
+    return min(side, max(BLOCK, math.ceil(side / BLOCKS_MAX)))
+
+
+def lower_median(values: Tensor) -> Tensor:
+    """The middle value of each row, the lower of two; (B,N) -> (B,).
+
+    As `Tensor.median` gives it, in an operation that every compiler has.
+    """
+    middle = (values.shape[1] - 1) // 2
+    return values.topk(middle + 1, dim=1, largest=False, sorted=True).values[:, middle]
 
 
 def noise_units(frames: Tensor) -> NoiseUnits:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 NOISE_BAND = 0.45  # cycles/px; a frame's spectrum above it is noise alone
+BAND_MARGIN = 1e-6  # so that a bin right at the band's edge is on one side in every precision
 NOISE_ROLL_OFF = 0.25  # cycles/px; width over which a detector's blur takes shot noise away
 # Of the estimate that networks correct: the best of a grid on the tuning scenes, all doses.
 WIDTH_BINS, TILT, STRENGTH = 2.5, 1.0, 2.5
@@ -40,7 +41,7 @@ def noise_spectrum(power: Tensor, tilt: float) -> Tensor:
         torch.fft.fftfreq(n, dtype=power.dtype, device=power.device) for n in power.shape[-2:]
     )
     k2 = rows[:, None] ** 2 + columns**2
-    beyond = (k2 > NOISE_BAND**2).to(power.dtype)
+    beyond = (k2 > NOISE_BAND**2 + BAND_MARGIN).to(power.dtype)
     level: Tensor = (power * beyond).sum(dim=(-2, -1), keepdim=True) / beyond.sum().clamp(min=1)
     rise: Tensor = tilt * torch.exp(-0.5 * k2 / NOISE_ROLL_OFF**2)
     return level * (1 + rise)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,10 +23,12 @@ from scgn.train.state import begin
 TIMED_STEPS = 4
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of the verb."""
+def add_arguments(
+    parser: argparse.ArgumentParser, sizes: Sequence[str] = sorted(DESIGNS), size: str = "tiny"
+) -> None:
+    """Flags of the verb, for the given rows of the table of networks."""
     plan = TrainingPlan()
-    parser.add_argument("--size", choices=sorted(DESIGNS), default=plan.size)
+    parser.add_argument("--size", choices=sizes, default=size)
     parser.add_argument("--recipe", choices=["ours", "white-noise", "paper"], default="ours")
     parser.add_argument("--target", choices=["clean", "atom_map"], help="what it learns")
     amount = parser.add_mutually_exclusive_group()
@@ -50,11 +53,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train or resume; prints the path of the weights."""
+    return run_plan(args, lambda plan: plan)
+
+
+def run_plan(args: argparse.Namespace, change: Callable[[TrainingPlan], TrainingPlan]) -> int:
+    """The plan of the flags, changed, run or resumed."""
     torch.set_num_threads(args.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     device = torch.device(args.device)
     camera = None if args.calibration is None else load_noisy_calibration(args.calibration)
-    plan = plan_of(args, camera)
+    plan = change(plan_of(args, camera))
     if args.minutes is not None:
         plan = replace(plan, steps=planned_steps(plan, args.minutes, args.out, device))
     sitting = Sitting(args.every, args.stop_after, args.compile, args.workers)

@@ -31,7 +31,8 @@ class TrainingPlan:
     convolutions;
     epoch_steps: the data repeats after so many steps, None for never; data: `physical` frames of
     `recipe` or the `paper`'s; camera: id of the calibration whose noise replaces drawn
-    detectors; start_from: a network whose weights the run begins with.
+    detectors; start_from: a network whose weights the run begins with; teacher: a network that the
+    run learns from, with `teacher_share` of what is wanted, 0..1; the truth has the rest.
     """
 
     size: str = "tiny"
@@ -52,6 +53,8 @@ class TrainingPlan:
     recipe: Recipe = field(default_factory=Recipe)
     camera: str | None = None
     start_from: str | None = None
+    teacher: str | None = None
+    teacher_share: float = 0.5
 
     @property
     def design(self) -> Design:

@@ -25,6 +25,7 @@ from scgn.noise import NoiseModel
 from scgn.train.data import Pairs, stream, validation_pairs
 from scgn.train.plan import TrainingPlan, learning_rate
 from scgn.train.state import TrainingState, begin, resume, save_state, update_average
+from scgn.train.teacher import Teacher
 from scgn.wiener import wiener
 
 Forward = Callable[[Tensor], Tensor]
@@ -135,7 +136,8 @@ def device_name(device: torch.device) -> str:
 
 def export(path: Path, state: TrainingState, plan: TrainingPlan) -> None:
     """The averaged weights as a checkpoint that says how they were made."""
-    known = asdict(plan) | {"start_from": plan.start_from and Path(plan.start_from).name}
+    paths = {"start_from": plan.start_from, "teacher": plan.teacher}
+    known = asdict(plan) | {key: path and Path(path).name for key, path in paths.items()}
     training: dict[str, Any] = {
         "plan": known, "steps_done": state.step, "minutes": round(state.minutes, 1),
         "device": device_name(state.device), "torch": torch.__version__,
@@ -159,8 +161,9 @@ def checkpoints(
     begun = last = time.monotonic()
     recent: Tensor | None = None
     bar = tqdm(total=plan.steps, initial=state.step, mininterval=5, desc=f"train {plan.name}")
+    teacher = None if plan.teacher is None else Teacher(plan, state.device, sitting.compiled)
     for data in stream(plan, camera, state.step, sitting.workers):
-        loss = train_step(state, plan, data, forward)
+        loss = train_step(state, plan, data if teacher is None else teacher(data), forward)
         recent = loss if recent is None else 0.98 * recent + 0.02 * loss
         bar.update()
         now = time.monotonic()

@@ -1,0 +1,105 @@
+"""The protocol of a backend: build a graph once, load it, bind it to fixed memory, enqueue it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from scgn.deploy import DeployGraph
+
+Tensors = Sequence[Tensor]
+EngineWord = Literal["cpu", "cuda", "tensorrt"]  # the wire's words for how a frame ran
+Progress = Callable[[str], None]
+
+
+class BackendError(RuntimeError):
+    """A backend cannot be had, build or load here; the message says which and why."""
+
+
+class Context(Protocol):
+    """One engine bound to fixed inputs and outputs: one slot's own."""
+
+    def enqueue(self) -> None:
+        """Have the outputs made from the inputs: on the current stream, or at once on a CPU.
+
+        On a CUDA device it neither allocates nor waits.
+        """
+
+
+class Engine(Protocol):
+    """A compiled graph on its device."""
+
+    def context(self, inputs: Tensors, outputs: Tensors) -> Context:
+        """Bind to memory that stays: tensors of INPUTS and OUTPUTS of `scgn.deploy.graph`.
+
+        On CUDA it warms up and captures: call it at start or aside, never between frames.
+        """
+
+
+class Backend(Protocol):
+    """One runtime. name: in settings; word: on the wire, None for the device's; devices: where
+    it runs.
+    """
+
+    name: str
+    word: EngineWord | None
+    devices: tuple[str, ...]
+
+    def version(self) -> str:
+        """Of the runtime; another version builds anew. BackendError when it cannot be had."""
+
+    def build(self, graph: DeployGraph, progress: Progress) -> bytes:
+        """What `load` needs, to be kept on disk; empty where nothing can be kept."""
+
+    def load(self, built: bytes, graph: DeployGraph, device: torch.device, threads: int) -> Engine:
+        """The engine of what `build` made of the same graph. threads: CPU threads, 0 for all."""
+
+
+def runtime(backend: str, *modules: str) -> ModuleType:
+    """The first of the modules that imports; BackendError says why none did.
+
+    A runtime whose libraries are missing raises OSError as often as ImportError.
+    """
+    reasons = []
+    for module in modules:
+        try:
+            return importlib.import_module(module)
+        except (ImportError, OSError) as error:
+            reasons.append(f"{module}: {error}")
+    raise BackendError(f"backend {backend}: {'; '.join(reasons)}")
+
+
+def why_not(backend: Backend, device: torch.device) -> str | None:
+    """Why a backend cannot run on a device; None when it can."""
+    if device.type not in backend.devices:
+        return f"runs on {' or '.join(backend.devices)}, not on {device.type}"
+    try:
+        backend.version()
+    except BackendError as error:
+        return str(error)
+    return None
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A context that calls `run`."""
+
+    run: Callable[[], None]
+
+    def enqueue(self) -> None:
+        self.run()
+
+
+def word_on(backend: Backend, device: torch.device) -> EngineWord:
+    """How the wire says that a frame ran on this backend and device."""
+    return backend.word or ("cuda" if device.type == "cuda" else "cpu")
+
+
+def ignore(_: str) -> None:
+    """Progress that nobody wants to see."""

@@ -1,0 +1,162 @@
+"""Built engines on disk: found by what decides them, written beside and renamed, bounded in size.
+
+An entry is one line of JSON and the built bytes. It is used only if this user wrote it, nobody else
+could have, and its bytes are those its line names; otherwise it is built anew. A plan is a program:
+the folder must be as private as a folder of executables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import scgn.deploy
+from scgn.backends.backend import Backend
+from scgn.checkpoint import Checkpoint
+from scgn.deploy import DeployRecipe
+
+LOG = logging.getLogger(__name__)
+SUFFIX = ".engine"
+BYTES_MAX = 4 << 30
+LINE_MAX = 16 * 1024
+
+
+def default_folder() -> Path:
+    """Per user: $XDG_CACHE_HOME/scgn-live/engines, or below ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "scgn-live" / "engines"
+
+
+@lru_cache(maxsize=1)
+def form() -> str:
+    """Digest of the code that makes graphs: an engine of another version's graph is another's."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(scgn.deploy.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def weights_digest(checkpoint: Checkpoint) -> str:
+    """SHA-256 over all weights; the id names only eight digits of it."""
+    digest = hashlib.sha256()
+    for name, value in sorted(checkpoint.network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def key_of(
+    checkpoint: Checkpoint, recipe: DeployRecipe, backend: Backend, device: torch.device
+) -> dict[str, Any]:
+    """All that decides an engine."""
+    on_cuda = device.type == "cuda"
+    return {
+        "model": checkpoint.id, "weights": weights_digest(checkpoint), "form": form(),
+        **asdict(recipe), "shape": list(recipe.shape),
+        "backend": backend.name, "version": backend.version(), "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if on_cuda else device.type,
+        "capability": list(torch.cuda.get_device_capability(device)) if on_cuda else None,
+    }  # fmt: skip
+
+
+class EngineCache:
+    """A folder of built engines, the least recently used deleted beyond `bytes_max`."""
+
+    def __init__(self, folder: Path, bytes_max: int = BYTES_MAX) -> None:
+        self._folder, self._bytes_max = folder, bytes_max
+
+    def path(self, key: dict[str, Any]) -> Path:
+        """Where the engine of that key lies."""
+        text = json.dumps(key, sort_keys=True).encode()
+        return self._folder / f"{hashlib.sha256(text).hexdigest()[:32]}{SUFFIX}"
+
+    def get(self, key: dict[str, Any], build: Callable[[], bytes]) -> tuple[bytes, bool]:
+        """The built bytes, and whether they were found; what cannot be kept is only built.
+
+        A folder that cannot be written costs a build at every start, never a failure.
+        """
+        path = self.path(key)
+        if (found := self._read(path, key)) is not None:
+            return found, True
+        built = build()
+        if built:
+            try:
+                self._write(path, key, built)
+            except OSError as error:
+                LOG.warning("engine not kept", extra={"error": error.strerror})
+        return built, False
+
+    def _read(self, path: Path, key: dict[str, Any]) -> bytes | None:
+        try:
+            with path.open("rb") as file:
+                reason = _foreign(os.fstat(file.fileno())) or _foreign(self._folder.stat())
+                line = b"" if reason else file.readline(LINE_MAX)
+                built = b"" if reason else file.read()
+        except OSError:
+            return None  # not there
+        reason = reason or _damaged(line, built, key)
+        if reason is None:
+            path.touch()  # used now
+            return built
+        LOG.warning("engine built anew", extra={"reason": reason, "entry": path.name})
+        return None
+
+    def _write(self, path: Path, key: dict[str, Any], built: bytes) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        known = {"key": key, "sha256": hashlib.sha256(built).hexdigest()}
+        descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=".new-")  # 0600
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(json.dumps(known).encode() + b"\n")
+                file.write(built)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+        self._bound(keep=path)
+
+    def _bound(self, keep: Path) -> None:
+        """Delete the least recently used others until the rest fits."""
+        entries = sorted(self.entries(), key=lambda entry: entry.stat().st_mtime)
+        total = sum(entry.stat().st_size for entry in entries)
+        for entry in entries:
+            if total > self._bytes_max and entry != keep:
+                total -= entry.stat().st_size
+                entry.unlink(missing_ok=True)
+
+    def entries(self) -> list[Path]:
+        """Files of the engines that are kept."""
+        return list(self._folder.glob(f"*{SUFFIX}"))
+
+
+def _foreign(status: os.stat_result) -> str | None:
+    """Why a file or folder may hold what another user wrote; None when it cannot."""
+    if status.st_uid != os.getuid():
+        return f"expected owner {os.getuid()}, got {status.st_uid}"
+    if status.st_mode & 0o022:
+        return f"others may write to it (mode {status.st_mode & 0o777:o})"
+    return None
+
+
+def _damaged(line: bytes, built: bytes, key: dict[str, Any]) -> str | None:
+    """Why an entry is not what its name says; None when it is."""
+    try:
+        known = json.loads(line)
+        if known["key"] != json.loads(json.dumps(key)):
+            return "it is another graph's"
+        if known["sha256"] != hashlib.sha256(built).hexdigest():
+            return "its bytes are not those that were written"
+    except (ValueError, KeyError, TypeError):
+        return "its first line cannot be read"
+    return None

@@ -1,0 +1,67 @@
+"""ONNX Runtime on a CPU: where OpenVINO has no build."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scgn.backends.backend import (
+    Bound,
+    Context,
+    EngineWord,
+    Progress,
+    Tensors,
+    runtime,
+)
+from scgn.deploy import DeployGraph
+from scgn.deploy.export import onnx_bytes
+from scgn.deploy.graph import INPUTS, OUTPUTS
+
+
+class OnnxEngine:
+    """A session; each context binds it to memory of its own."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def context(self, inputs: Tensors, outputs: Tensors) -> Context:
+        binding = self._session.io_binding()
+        for name, tensor in zip(INPUTS, inputs, strict=True):
+            binding.bind_input(*_place(name, tensor))
+        for name, tensor in zip(OUTPUTS, outputs, strict=True):
+            binding.bind_output(*_place(name, tensor))
+        session = self._session
+        return Bound(lambda: session.run_with_iobinding(binding))
+
+
+def _place(name: str, tensor: Tensor) -> tuple[Any, ...]:
+    """How a session is told of a tensor's memory."""
+    return name, "cpu", 0, tensor.numpy().dtype, tuple(tensor.shape), tensor.data_ptr()
+
+
+class OnnxRuntime:
+    """The CPU provider."""
+
+    name = "onnxruntime"
+    word: EngineWord | None = None
+    devices: tuple[str, ...] = ("cpu",)
+
+    def version(self) -> str:
+        return str(runtime(self.name, "onnxruntime").__version__)
+
+    def build(self, graph: DeployGraph, progress: Progress) -> bytes:
+        self.version()
+        progress("exporting to ONNX")
+        return onnx_bytes(graph)
+
+    def load(
+        self, built: bytes, graph: DeployGraph, device: torch.device, threads: int
+    ) -> OnnxEngine:
+        onnxruntime: Any = runtime(self.name, "onnxruntime")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.log_severity_level = 3
+        providers = ["CPUExecutionProvider"]
+        return OnnxEngine(onnxruntime.InferenceSession(built, options, providers))

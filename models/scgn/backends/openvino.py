@@ -1,0 +1,67 @@
+"""OpenVINO on a CPU: the fastest of those measured (`benchmarks/bench_backends.py`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scgn.backends.backend import (
+    Bound,
+    Context,
+    EngineWord,
+    Progress,
+    Tensors,
+    runtime,
+)
+from scgn.deploy import DeployGraph
+from scgn.deploy.export import onnx_bytes
+
+HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+
+
+class OpenVinoEngine:
+    """A compiled model; each context is an inference request of its own on the caller's memory."""
+
+    def __init__(self, openvino: Any, model: Any) -> None:
+        self._openvino, self._model = openvino, model
+
+    def _shared(self, tensor: Tensor) -> Any:
+        return self._openvino.Tensor(tensor.numpy(), shared_memory=True)
+
+    def context(self, inputs: Tensors, outputs: Tensors) -> Context:
+        request = self._model.create_infer_request()
+        for place, tensor in enumerate(inputs):
+            request.set_input_tensor(place, self._shared(tensor))
+        for place, tensor in enumerate(outputs):
+            request.set_output_tensor(place, self._shared(tensor))
+        return Bound(request.infer)
+
+
+class OpenVino:
+    """From ONNX. Convolutions of a `bfloat16` graph run in bfloat16 where the CPU has it."""
+
+    name = "openvino"
+    word: EngineWord | None = None
+    devices: tuple[str, ...] = ("cpu",)
+
+    def version(self) -> str:
+        return str(runtime(self.name, "openvino").get_version())
+
+    def build(self, graph: DeployGraph, progress: Progress) -> bytes:
+        self.version()
+        progress("exporting to ONNX")
+        return onnx_bytes(graph)
+
+    def load(
+        self, built: bytes, graph: DeployGraph, device: torch.device, threads: int
+    ) -> OpenVinoEngine:
+        openvino: Any = runtime(self.name, "openvino")
+        settings = {
+            "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
+            "INFERENCE_PRECISION_HINT": HINTS[graph.recipe.precision],
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        core = openvino.Core()
+        return OpenVinoEngine(openvino, core.compile_model(core.read_model(built), "CPU", settings))

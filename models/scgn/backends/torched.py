@@ -1,0 +1,104 @@
+"""PyTorch itself: `eager`, operation by operation, and `inductor`, compiled by torch.compile."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scgn.backends.backend import Bound, Context, EngineWord, Progress, Tensors
+from scgn.deploy import DeployGraph
+
+WARM_CALLS = 3  # before a capture: libraries pick their kernels and take their workspaces
+
+
+class TorchEngine:
+    """A callable of tensors; on CUDA every context is one captured graph."""
+
+    def __init__(self, call: Callable[..., tuple[Tensor, ...]], device: torch.device) -> None:
+        self._call, self._device = call, device
+
+    def context(self, inputs: Tensors, outputs: Tensors) -> Context:
+        def run() -> None:
+            with torch.inference_mode():
+                for target, value in zip(outputs, self._call(*inputs), strict=True):
+                    target.copy_(value)
+
+        return captured(run) if self._device.type == "cuda" else Bound(run)
+
+
+def captured(run: Callable[[], None]) -> Context:
+    """`run` as a CUDA graph of its own, replayed without Python, allocation or waiting.
+
+    Captured on a side stream, in a mode that lets other threads of the process go on.
+    """
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_CALLS):
+            run()
+    stream.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        run()
+    stream.synchronize()
+    return Bound(graph.replay)
+
+
+def on_device(graph: DeployGraph, device: torch.device) -> DeployGraph:
+    """A copy of the graph's weights and constants on a device, convolutions channels last."""
+    moved = copy.deepcopy(graph).to(device)
+    moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if device.type == "cuda":
+        # Sums of half products in float32; the estimate's and references' products without TF32.
+        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    return moved
+
+
+class Eager:
+    """The graph as it stands: no build, so it runs while another backend builds; the reference."""
+
+    name = "eager"
+    word: EngineWord | None = None
+    devices: tuple[str, ...] = ("cpu", "cuda")
+
+    def version(self) -> str:
+        return torch.__version__
+
+    def build(self, graph: DeployGraph, progress: Progress) -> bytes:
+        return b""
+
+    def load(
+        self, built: bytes, graph: DeployGraph, device: torch.device, threads: int
+    ) -> TorchEngine:
+        return TorchEngine(on_device(graph, device), device)
+
+
+class Inductor:
+    """torch.compile: kernels in Triton, or C++ on a CPU (minutes a shape there).
+
+    What it compiles it keeps in a cache of its own; nothing of it is loaded from ours. Its own
+    CUDA graphs assert when another thread calls than the one that warmed them (pytorch #123177).
+    """
+
+    name = "inductor"
+    word: EngineWord | None = None
+    devices: tuple[str, ...] = ("cpu", "cuda")
+
+    def version(self) -> str:
+        return torch.__version__
+
+    def build(self, graph: DeployGraph, progress: Progress) -> bytes:
+        return b""
+
+    def load(
+        self, built: bytes, graph: DeployGraph, device: torch.device, threads: int
+    ) -> TorchEngine:
+        options: dict[str, Any] = {"fullgraph": True, "dynamic": False}
+        if device.type == "cuda":
+            options["mode"] = "max-autotune-no-cudagraphs"
+        return TorchEngine(torch.compile(on_device(graph, device), **options), device)

@@ -1,0 +1,109 @@
+"""The graph as programs: PyTorch's own, checked against a list of operations, and ONNX."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from scgn.deploy.counts import RAW_DTYPES, raw_shape
+from scgn.deploy.graph import INPUTS, OUTPUTS, DeployGraph
+from scgn.deploy.recipe import DeployError, DeployRecipe
+from scgn.deploy.references import references
+
+OPSET = 20  # the first that may reflect-pad and pool every dtype we use
+
+# What a graph may be made of: each is one layer, or folded away, in every compiler that we build
+# for. No complex number, nothing in place, no shape that depends on data.
+ALLOWED = frozenset(
+    f"aten.{name}"
+    for name in (
+        "_assert_tensor_metadata.default", "_to_copy.default",
+        "add.Tensor", "add.Scalar", "alias.default", "amax.default",
+        "avg_pool2d.default", "bmm.default", "cat.default", "clamp.default", "clone.default",
+        "convolution.default", "div.Tensor", "eq.Scalar", "expand.default", "flip.default",
+        "floor.default", "ge.Scalar", "gt.Scalar", "index_select.default", "lt.Scalar",
+        "mean.dim", "mul.Scalar", "mul.Tensor", "neg.default", "permute.default",
+        "pixel_shuffle.default", "pixel_unshuffle.default", "reflection_pad2d.default",
+        "relu.default", "round.default", "rsqrt.default", "select.int", "sigmoid.default",
+        "slice.Tensor", "sqrt.default", "squeeze.dims", "sub.Tensor", "sum.dim_IntList",
+        "topk.default", "transpose.int", "unsqueeze.default", "view.default", "where.self",
+        "full_like.default", "mm.default",
+    )
+)  # fmt: skip
+GETITEM = "<built-in function getitem>"
+
+
+def sample(recipe: DeployRecipe) -> tuple[Tensor, ...]:
+    """Inputs of the right shapes and dtypes, in the order of INPUTS."""
+    raw = torch.zeros(raw_shape(recipe), dtype=RAW_DTYPES[recipe.camera_dtype])
+    wide = [
+        t.to(recipe.wide) if t.is_floating_point() else t
+        for t in references(None, recipe.shape).tensors()
+    ]
+    return (raw, *wide)
+
+
+def program(graph: DeployGraph) -> ExportedProgram:
+    """The graph as PyTorch exports it, decomposed; DeployError when it holds what it may not."""
+    with quiet():
+        exported = torch.export.export(graph, sample(graph.recipe), strict=False)
+        lowered: ExportedProgram = exported.run_decompositions(decompositions())
+    if odd := sorted(set(operations(lowered)) - ALLOWED):
+        raise DeployError(f"graph: expected only {len(ALLOWED)} known operations, got {odd}")
+    if found := complex_nodes(lowered):
+        raise DeployError(f"graph: expected real numbers alone, got complex {found}")
+    return lowered
+
+
+def decompositions() -> dict[Any, Any]:
+    """PyTorch's core table without what compilers rather have whole."""
+    whole = ("pixel_shuffle", "pixel_unshuffle", "reflection_pad2d", "avg_pool2d")
+    kept = {getattr(torch.ops.aten, name).default for name in whole}
+    table: Any = torch.export.default_decompositions()
+    return {target: rule for target, rule in table.items() if target not in kept}
+
+
+def operations(exported: ExportedProgram) -> Counter[str]:
+    """How often each operation stands in a program."""
+    targets = (str(n.target) for n in exported.graph.nodes if n.op == "call_function")
+    return Counter(target for target in targets if target != GETITEM)
+
+
+def complex_nodes(exported: ExportedProgram) -> list[str]:
+    """Names of what is complex in a program."""
+    values = ((node.name, node.meta.get("val")) for node in exported.graph.nodes)
+    return [name for name, value in values if isinstance(value, Tensor) and value.is_complex()]
+
+
+def onnx_bytes(graph: DeployGraph) -> bytes:
+    """The graph in ONNX, weights inside; INPUTS and OUTPUTS name what goes in and out."""
+    with quiet():
+        exported = torch.onnx.export(
+            graph, sample(graph.recipe), dynamo=True, opset_version=OPSET, verbose=False,
+            input_names=list(INPUTS), output_names=list(OUTPUTS), optimize=True,
+        )  # fmt: skip
+    assert exported is not None
+    content: bytes = exported.model_proto.SerializeToString()
+    return content
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the exporter's remarks on packages that we do not use."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

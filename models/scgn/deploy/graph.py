@@ -1,0 +1,125 @@
+"""The whole graph: camera's pixels and references in, denoised pixels and three facts out."""
+
+from __future__ import annotations
+
+import copy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from scgn.checkpoint import Checkpoint, Target
+from scgn.deploy.body import RealSCGN
+from scgn.deploy.counts import counts_of, pixels_of
+from scgn.deploy.estimate import Estimate
+from scgn.deploy.recipe import DeployRecipe
+from scgn.deploy.references import corrected
+from scgn.network import SCGN, Network
+from scgn.peers.peer import Peer
+from scgn.units import ATOM_MAP_PEAK, noise_units
+
+GIVEN_MAX = 1024.0  # noise units: four times what a 16-bit camera can show above its shot noise
+COUNTS_MAX = 65504.0  # what half precision holds
+INPUTS = ("raw", "dark", "gain", "fill", "source")
+OUTPUTS = ("denoised", "facts")
+FACTS = ("level", "scale", "mean")  # of the corrected frame, of it, of the result; in counts
+
+
+class PeerBody(nn.Module):
+    """A peer's or student's body on frames of one shape; (B,inputs,H,W) -> (B,1,H,W) of `wide`."""
+
+    def __init__(self, original: Peer, wide: torch.dtype) -> None:
+        super().__init__()
+        self.body = folded(copy.deepcopy(original.body))
+        self.multiple, self.wide = original.body.multiple, wide
+
+    def forward(self, given: Tensor) -> Tensor:
+        rows, columns = given.shape[-2:]
+        below, right = -rows % self.multiple, -columns % self.multiple
+        padded = functional.pad(given, (0, right, 0, below), mode="reflect")
+        result: Tensor = self.body(padded if below or right else given)[..., :rows, :columns]
+        return result.to(self.wide)
+
+
+def folded(module: nn.Module) -> nn.Module:
+    """The same module with every BatchNorm that follows a convolution inside of it."""
+    for parent in module.modules():
+        if not isinstance(parent, nn.Sequential):
+            continue
+        for place in range(len(parent) - 1):
+            layer, norm = parent[place], parent[place + 1]
+            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                parent[place] = fuse_conv_bn_eval(layer, norm)
+                parent[place + 1] = nn.Identity()
+    return module
+
+
+def body_of(network: Network, shape: tuple[int, int], wide: torch.dtype) -> nn.Module:
+    """The network between its input and its residual."""
+    if isinstance(network, SCGN):
+        return RealSCGN(network, shape, wide)
+    return PeerBody(cast(Peer, network), wide)
+
+
+class DeployGraph(nn.Module):
+    """forward(raw, dark, gain, fill, source) -> (denoised, facts), for frames of one recipe.
+
+    raw: see `scgn.deploy.counts.raw_shape`; the rest: `scgn.deploy.references.References`.
+    denoised: `out_shape`; facts: (B,3) float32 or float64, FACTS, from which the host tells a frame
+    with NaN or infinity in it.
+
+    Agrees with `scgn.denoise.Denoiser` but for rounding, unless a network is given more than
+    GIVEN_MAX noise units (COUNTS_MAX counts): there its input saturates. The estimate that it
+    corrects does not.
+    """
+
+    def __init__(
+        self, network: Network, target: Target, in_noise_units: bool, recipe: DeployRecipe
+    ) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.residual = network.design.residual
+        self.in_noise_units, self.maps_atoms = in_noise_units, target == "atom_map"
+        self.body = body_of(network, recipe.shape, recipe.wide).to(recipe.dtype)
+        self.estimate = Estimate(*recipe.shape) if self.residual == "wiener" else None
+        self._keep_wide()
+
+    def _keep_wide(self) -> None:
+        if self.estimate is not None:
+            self.estimate.to(self.recipe.wide)
+        for module in self.body.modules():
+            for name in getattr(module, "WIDE", ()):
+                setattr(module, name, getattr(module, name).to(self.recipe.wide))
+
+    def forward(
+        self, raw: Tensor, dark: Tensor, gain: Tensor, fill: Tensor, source: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        counts = counts_of(raw, self.recipe.camera_dtype, self.recipe.wide)
+        frames = corrected(counts, dark, gain, fill, source)[:, None]
+        units = noise_units(frames)
+        if self.in_noise_units:
+            result = self._network(units.enter(frames), GIVEN_MAX)
+            result = ATOM_MAP_PEAK * result if self.maps_atoms else units.leave(result)
+        else:
+            result = self._network(frames, COUNTS_MAX)
+        facts = torch.cat((units.level, units.scale, result.mean(dim=(-2, -1), keepdim=True)), 1)
+        return pixels_of(result[:, 0], self.recipe.output_dtype), facts[:, :, 0, 0]
+
+    def _network(self, given: Tensor, most: float) -> Tensor:
+        estimate = None if self.estimate is None else self.estimate(given)
+        inputs = given if estimate is None else torch.cat((given, estimate), dim=1)
+        result: Tensor = self.body(inputs.clamp(-most, most).to(self.recipe.dtype))
+        if estimate is not None:
+            denoised: Tensor = estimate + result
+            return denoised
+        return given + result if self.residual == "image" else result
+
+
+def deploy(checkpoint: Checkpoint, recipe: DeployRecipe) -> DeployGraph:
+    """The graph of a trained network, in eval mode, on the CPU."""
+    known = checkpoint.provenance
+    network = copy.deepcopy(checkpoint.network).cpu()
+    graph = DeployGraph(network, known.target, known.input_units == "noise", recipe)
+    return graph.eval().requires_grad_(False)
