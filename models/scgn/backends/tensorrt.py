@@ -77,10 +77,9 @@ class Plans:
         trt = self._runtime()
         logger = trt.Logger(trt.Logger.ERROR)
         builder = trt.Builder(logger)
+        probe = builder.create_network(self._flags(trt))  # its parser does not keep it alive
+        progress(self._whole(trt.OnnxParser(probe, logger), content))
         network = builder.create_network(self._flags(trt))
-        progress(
-            self._whole(trt.OnnxParser(builder.create_network(self._flags(trt)), logger), content)
-        )
         parser = trt.OnnxParser(network, logger)
         if not parser.parse(content):
             raise BackendError(f"backend {self.name}: cannot parse the graph: {_errors(parser)}")
