@@ -17,10 +17,11 @@ import zmq
 from scgn_client.wire import UINT64_MAX
 from scgn_live.calibrations import CalibrationStore
 from scgn_live.control import ControlServer
-from scgn_live.engine import Engine, EngineState, build_processor
+from scgn_live.engine import Engine, EngineState
 from scgn_live.ingest import FrameIngest
 from scgn_live.ledger import Ledger
 from scgn_live.metrics import Metrics
+from scgn_live.processor import build_processor
 from scgn_live.publish import FramePublisher
 from scgn_live.ring import Ring, Slot
 from scgn_live.settings import EXIT_CONFIG, Settings
@@ -28,6 +29,7 @@ from scgn_live.stage import Stage
 
 LOG = logging.getLogger(__name__)
 EXIT_STAGE_DIED = 70  # a supervisor restarts the process; sysexits' "internal software error"
+EXIT_DEVICE_LOST = 71  # likewise, but it was the device that failed: sysexits' "system error"
 SWITCH_INTERVAL_S = 5e-4  # threads hand over the interpreter sooner than the default 5 ms
 
 
@@ -71,18 +73,20 @@ class App:
         calibration, self.calibration_problem = self.store.active()
         processor = build_processor(self.settings)
         self.engine = Engine(self.ring, self.ledger, EngineState(processor, calibration))
+        self.ring.keep_in(processor.host)
         if calibration is not None:
             processor.prepare(calibration)
         for part in self._parts().values():
             part.open()
         turns = {
-            "publish": self.publisher.turn, "engine": self.engine.turn,
+            "publish": self.publisher.turn, "complete": self.engine.complete,
+            "engine": self.engine.turn,
             "ingest": self.ingest.turn, "control": self.control.turn,
         }  # fmt: skip
         self.stages = {name: Stage(name, turn, self.ended.set) for name, turn in turns.items()}
         for stage in self.stages.values():
             stage.start()
-        facts = {"model": processor.model, "engine": processor.engine, **self.endpoints()}
+        facts = {"model": processor.model, **self.endpoints()}
         LOG.info("frames can come", extra=facts)
 
     def stop(self) -> None:
@@ -92,8 +96,9 @@ class App:
         self.ring.stop()
         if self.failed_stage() is None:
             self.ring.drain(deadline_s - time.monotonic())
-        for name in ("engine", "publish"):
+        for name in ("engine", "complete", "publish"):
             self.stages[name].stop(max(0.5, deadline_s - time.monotonic()))
+        self.engine.state.processor.close()
         slots, events = self.ring.abandon()
         for slot in slots:
             self.ledger.fail(slot.run, slot.header.frame, "shutdown")
@@ -110,6 +115,13 @@ class App:
     def failed_stage(self) -> str | None:
         """Name of a stage that died, None while all live."""
         return next((s.name for s in self.stages.values() if s.error is not None), None)
+
+    def exit_status(self) -> int:
+        """Of the process, once it stopped."""
+        errors = [s.error for s in self.stages.values() if s.error is not None]
+        if any(getattr(error, "fatal", False) for error in errors):
+            return EXIT_DEVICE_LOST
+        return EXIT_STAGE_DIED if errors else 0
 
     # What the control socket answers.
 
@@ -158,7 +170,8 @@ class App:
             totals.setdefault(bucket, {})[reason or "all"] = min(count, UINT64_MAX)
         return {
             "ready": not self.reasons_not_ready(), "reasons": self.reasons_not_ready(),
-            "model": state.processor.model, "engine": state.processor.engine,
+            "model": state.processor.model, "engine": state.processor.word,
+            "backend": state.processor.status(),
             "calibration": None if calibration is None else calibration.id,
             "calibration_shape": None if calibration is None else list(calibration.shape),
             "calibration_mismatched_frames": self.engine.mismatched,
@@ -185,7 +198,7 @@ def run(settings: Settings, control: str) -> int:
         signal.signal(number, lambda *_: app.ended.set())
     try:
         app.start()
-    except (zmq.ZMQError, OSError, ValueError) as error:
+    except (zmq.ZMQError, OSError, ValueError, RuntimeError) as error:
         LOG.error("cannot start", extra={"error": str(error)})
         return EXIT_CONFIG
     gc.freeze()  # what start-up made lives for ever: collections need not look at it again
@@ -193,4 +206,4 @@ def run(settings: Settings, control: str) -> int:
         pass
     LOG.info("stopping", extra={"died": app.failed_stage()})
     app.stop()
-    return EXIT_STAGE_DIED if app.failed_stage() else 0
+    return app.exit_status()

@@ -1,94 +1,34 @@
-"""Frames through the network: one state, read once per frame, replaced between two frames."""
+"""Frames through the network: submitted by one thread, completed in order by another.
+
+One state (network and calibration) is read once per frame and replaced between two frames.
+"""
 
 from __future__ import annotations
 
 import logging
+import queue
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from scgn.calibration import Calibration
 from scgn_live.ledger import Ledger
 from scgn_live.logs import OncePerSecond
+from scgn_live.processor import Pending, Processor, failed
 from scgn_live.ring import Ring, Slot
-from scgn_live.settings import Settings
 
 LOG = logging.getLogger(__name__)
 TAKE_S = 0.2
 BROKEN_MAX = 10
-WARM_SHAPE = (256, 256)
 
 Array = NDArray[Any]
 
 
 class EngineBroken(RuntimeError):
-    """The device or the network is beyond repair: the process must be made anew."""
-
-
-class Processor(Protocol):
-    """What turns a raw frame into a denoised one."""
-
-    model: str
-    engine: str
-    corrects: bool
-
-    def prepare(self, calibration: Calibration) -> None:
-        """Do what a calibration's first frame would wait for; called aside, before the swap."""
-
-    def __call__(self, raw: Array, calibration: Calibration | None) -> Array:
-        """(rows, columns) of any wire dtype -> (rows, columns); FrameError for this frame."""
-
-
-class PassThrough:
-    """Returns the frame as it came: what the service costs without a network."""
-
-    model = "pass-through"
-    engine = "cpu"
-    corrects = False
-
-    def prepare(self, calibration: Calibration) -> None:
-        """Nothing: frames are not corrected."""
-
-    def __call__(self, raw: Array, calibration: Calibration | None) -> Array:  # noqa: ARG002
-        return raw
-
-
-class ScgnProcessor:
-    """SCGN on the CPU or a CUDA device."""
-
-    corrects = True
-
-    def __init__(self, network: str, device: str, threads: int) -> None:
-        # torch takes seconds and hundreds of megabytes: a pass-through service does without.
-        import torch
-
-        from scgn.checkpoint import load_network
-        from scgn.denoise import Denoiser
-
-        if threads:
-            torch.set_num_threads(threads)
-        cuda = torch.cuda.is_available() if device == "auto" else device == "cuda"
-        self._denoiser = Denoiser(load_network(network), torch.device("cuda" if cuda else "cpu"))
-        self.model = self._denoiser.id
-        self.engine = "cuda" if cuda else "cpu"
-
-    def prepare(self, calibration: Calibration) -> None:
-        self._denoiser.correction(calibration)
-
-    def __call__(self, raw: Array, calibration: Calibration | None) -> Array:
-        return self._denoiser(raw, calibration)
-
-
-def build_processor(settings: Settings) -> Processor:
-    """The processor that the settings ask for, loaded and warm."""
-    if settings.engine == "pass-through":
-        return PassThrough()
-    processor = ScgnProcessor(settings.network, settings.device, settings.threads)
-    for _ in range(2):
-        processor(np.random.default_rng(0).poisson(10, WARM_SHAPE).astype(np.uint16), None)
-    return processor
+    """The network is beyond repair: the process must be made anew."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +39,22 @@ class EngineState:
     calibration: Calibration | None = None
 
 
+@dataclass(frozen=True)
+class UnderWay:
+    """Frames of one call, in order, and what they were submitted with."""
+
+    slots: list[Slot]
+    pending: Pending
+    calibration: str | None
+    model: str
+
+
 class Engine:
-    """Takes frames from the ring, one at a time, and gives them back denoised or failed."""
+    """Takes frames from the ring and gives them back denoised or failed.
+
+    `turn` submits, `complete` waits; each belongs to a thread of its own. At most `in_flight` calls
+    are between the two.
+    """
 
     def __init__(self, ring: Ring, ledger: Ledger, state: EngineState) -> None:
         self._ring = ring
@@ -108,6 +62,8 @@ class Engine:
         self._state = state
         self._warn = OncePerSecond(LOG)
         self._broken = 0
+        self._room = threading.Semaphore(state.processor.in_flight)
+        self._under_way: queue.SimpleQueue[UnderWay] = queue.SimpleQueue()
         self.mismatched = 0  # frames that the active calibration does not fit
 
     @property
@@ -123,29 +79,81 @@ class Engine:
         """Every frame taken from now on is corrected with this; frames under way are not."""
         self._state = replace(self._state, calibration=calibration)
 
+    # The submitting thread's.
+
     def turn(self) -> None:
-        """Wait a moment for a frame and process it; a bad frame is counted, not raised."""
+        """Wait a moment for a frame and submit it; a bad frame is counted, not raised."""
+        if not self._room.acquire(timeout=TAKE_S):
+            return
         slot = self._ring.take(TAKE_S)
         if slot is None:
+            self._room.release()
             return
+        state = self._state
+        slots = [slot, *self._more_like(slot, state.processor)]
+        calibration = self._fitting(state, slots)
+        pending = self._submitted(state.processor, slots, calibration)
+        identity = None if calibration is None else calibration.id
+        self._under_way.put(UnderWay(slots, pending, identity, state.processor.model))
+
+    def _more_like(self, slot: Slot, processor: Processor) -> list[Slot]:
+        """Frames that may go with this one: only those that wait already, and only full batches."""
+        batch = processor.batch_of(slot.raw)
+        return self._ring.take_like(slot, batch - 1) if batch > 1 else []
+
+    def _fitting(self, state: EngineState, slots: list[Slot]) -> Calibration | None:
+        """The state's calibration where it is for frames of this shape."""
+        calibration = state.calibration if state.processor.corrects else None
+        if calibration is None or calibration.shape == slots[0].header.shape:
+            return calibration
+        self.mismatched += len(slots)
+        expected, got = calibration.shape, slots[0].header.shape
+        text = f"calibration {calibration.id} is for {expected}, frame is {got}: not corrected"
+        self._warn.warn("calibration_shape", text)
+        return None
+
+    def _submitted(
+        self, processor: Processor, slots: list[Slot], calibration: Calibration | None
+    ) -> Pending:
+        raws = [slot.raw for slot in slots]
         try:
-            self._process(slot, self._state)
+            size = processor.result_bytes(raws[0])
+            results = [slot.result_memory(size) for slot in slots]
+            return processor.submit(raws, results, calibration)
         except Exception as error:
-            slot.failed = getattr(error, "reason", "engine_error")
-            self._warn.warn(slot.failed, f"frame {slot.header.frame} failed: {error!r}")
-        self._ring.finish(slot)
-        self._broken = self._broken + 1 if slot.failed == "engine_error" else 0
+            return failed(error, len(slots))
+
+    # The completing thread's.
+
+    def complete(self) -> None:
+        """Wait a moment for the oldest call under way and hand its frames on."""
+        try:
+            call = self._under_way.get(timeout=TAKE_S)
+        except queue.Empty:
+            return
+        results = self._results(call)
+        for slot, result in zip(call.slots, results, strict=True):
+            self._finish(slot, result, call)
+        self._room.release()
+        for result in results:
+            if isinstance(result, Exception) and getattr(result, "fatal", False):
+                raise result  # the device will answer nothing more
         if self._broken >= BROKEN_MAX:
             raise EngineBroken(f"{BROKEN_MAX} frames in a row failed for no fault of their own")
 
-    def _process(self, slot: Slot, state: EngineState) -> None:
-        calibration = state.calibration if state.processor.corrects else None
-        if calibration is not None and calibration.shape != slot.header.shape:
-            self.mismatched += 1
-            expected, got = calibration.shape, slot.header.shape
-            text = f"calibration {calibration.id} is for {expected}, frame is {got}: not corrected"
-            self._warn.warn("calibration_shape", text)
-            calibration = None
-        slot.denoised = state.processor(slot.raw, calibration)
-        slot.calibration = None if calibration is None else calibration.id
-        slot.model, slot.engine = state.processor.model, state.processor.engine
+    def _results(self, call: UnderWay) -> Sequence[Array | Exception]:
+        try:
+            return call.pending.wait()
+        except Exception as error:
+            return [error] * len(call.slots)
+
+    def _finish(self, slot: Slot, result: Array | Exception, call: UnderWay) -> None:
+        if isinstance(result, Exception):
+            slot.failed = str(getattr(result, "reason", "engine_error"))
+            self._warn.warn(slot.failed, f"frame {slot.header.frame} failed: {result!r}")
+        else:
+            slot.denoised = result
+        slot.calibration, slot.model = call.calibration, call.model
+        slot.engine = call.pending.word
+        self._broken = self._broken + 1 if slot.failed == "engine_error" else 0
+        self._ring.finish(slot)

@@ -6,9 +6,10 @@ never overtake a frame. Only the ring is shared between the stages.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -40,12 +41,13 @@ class Slot:
     """One frame on its way. Only the stage that holds the slot may touch it.
 
     Without `allocate` the pixels stay in the message that brought them (no copy); with it they are
-    copied into memory of the slot's own, page-locked for a device.
+    copied into memory of the slot's own, page-locked for a device. Results lie in memory of the
+    slot's own either way.
     """
 
     def __init__(self, allocate: Allocate | None) -> None:
-        self._allocate = allocate
-        self._memory = np.empty(0, np.uint8)
+        self.allocate = allocate
+        self._memory = self._results = np.empty(0, np.uint8)
         self.state = State.FREE
         self.header: FrameHeader
         self.run: Run
@@ -64,9 +66,9 @@ class Slot:
     def store(self, header: FrameHeader, run: Run, message: zmq.Frame, received_s: float) -> None:
         """Take in one frame; its length was checked before."""
         pixels = np.frombuffer(message.buffer, np.uint8)
-        if self._allocate is not None:
+        if self.allocate is not None:
             if len(self._memory) < len(pixels):
-                self._memory = self._allocate(len(pixels))
+                self._memory = self.allocate(len(pixels))
             np.copyto(self._memory[: len(pixels)], pixels)
             pixels = self._memory[: len(pixels)]
         self.raw = pixels.view(header.dtype).reshape(header.shape)
@@ -74,6 +76,16 @@ class Slot:
         self.t_received_ns = time.time_ns()
         self.received_s = received_s
         self.failed = self.denoised = self.calibration = None
+
+    def result_memory(self, size: int) -> NDArray[np.uint8]:
+        """Memory of the slot for its denoised frame, bytes; kept until a larger one is needed."""
+        if len(self._results) < size:
+            self._results = (self.allocate or _unlocked)(size)
+        return self._results[:size]
+
+
+def _unlocked(size: int) -> NDArray[np.uint8]:
+    return np.empty(size, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -115,6 +127,11 @@ class Ring:
         self._events = 0
         self._stopped = False
 
+    def keep_in(self, allocate: Allocate | None) -> None:
+        """What frames and results are kept in from now on; called before any frame came."""
+        for slot in self._free:
+            slot.allocate = allocate
+
     # The ingest's side.
 
     def claim(self) -> Slot | None:
@@ -129,7 +146,13 @@ class Ring:
             return None if self._stopped else self._free.pop()
 
     def _let_oldest_go(self) -> Slot:
-        slot = self._waiting.popleft()
+        """The oldest of whichever camera has most frames waiting: a fast one cannot push out the
+        frames of a slow one.
+        """
+        waiting = Counter(slot.header.source for slot in self._waiting)
+        most = max(waiting.values())
+        slot = next(s for s in self._waiting if waiting[s.header.source] == most)
+        self._waiting.remove(slot)
         self._line.remove(slot)
         slot.state = State.FREE
         self._on_drop(slot)
@@ -161,10 +184,25 @@ class Ring:
                 self._filled.wait(timeout_s)
             if not self._waiting:
                 return None
-            slot = self._waiting.popleft()
-            slot.state = State.BUSY
-            slot.taken_s = time.monotonic()
-            return slot
+            return self._busy()
+
+    def _busy(self) -> Slot:
+        slot = self._waiting.popleft()
+        slot.state = State.BUSY
+        slot.taken_s = time.monotonic()
+        return slot
+
+    def take_like(self, slot: Slot, count: int) -> list[Slot]:
+        """The next `count` waiting frames, now BUSY, if all are of the slot's shape and dtype;
+        else none: order is never changed, and nothing waits for a batch to fill.
+        """
+        with self._lock:
+            following = list(itertools.islice(self._waiting, count))
+            kind = slot.header.shape, slot.header.dtype
+            alike = all((s.header.shape, s.header.dtype) == kind for s in following)
+            if len(following) < count or not alike:
+                return []
+            return [self._busy() for _ in following]
 
     def finish(self, slot: Slot) -> None:
         """The frame is denoised (or `slot.failed` says why not): it may leave in its turn."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from scgn_client.wire import DTYPES
+
 PREFIX = "SCGN_"
 EXIT_CONFIG = 78  # sysexits: the settings cannot work here; restarting would not help
 NOT_SETTINGS = {"SCGN_CONFIG", "SCGN_TORCH"}  # ours too, but read by other parts
@@ -27,6 +30,15 @@ NOT_SETTINGS = {"SCGN_CONFIG", "SCGN_TORCH"}  # ours too, but read by other part
 
 class SettingsError(ValueError):
     """The settings are not usable; the message names the key, what was expected and what came."""
+
+
+def frame_kind(text: str) -> tuple[tuple[int, int], str]:
+    """`512x512` or `512x512:<u2` -> ((512, 512), "<u2"); ValueError otherwise."""
+    found = re.fullmatch(r"(\d+)x(\d+)(?::(.+))?", text)
+    dtype = (found and found[3]) or "<u2"
+    if found is None or dtype not in DTYPES:
+        raise ValueError(f"expected ROWSxCOLUMNS or ROWSxCOLUMNS:DTYPE of {sorted(DTYPES)}")
+    return (int(found[1]), int(found[2])), dtype
 
 
 class Settings(BaseSettings):
@@ -54,6 +66,31 @@ class Settings(BaseSettings):
         "scgn", description="what frames go through; pass-through returns them as they came"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the network runs")
+    backend: Literal["auto", "tensorrt", "rtx", "inductor", "openvino", "onnxruntime", "eager"] = (
+        Field("auto", description="what runs the network; auto takes the fastest that is installed")
+    )
+    precision: Literal["float32", "float16", "bfloat16"] | None = Field(
+        None, description="of the network's products; unset: float16 on CUDA, float32 on a CPU"
+    )
+    output_dtype: Literal["float32", "float16", "uint16"] = Field(
+        "float32", description="of denoised pixels; uint16 rounds and clips to 0..65535"
+    )
+    shapes: tuple[str, ...] = Field(
+        ("256x256",),
+        description="frames to be ready for, ROWSxCOLUMNS or ROWSxCOLUMNS:DTYPE (default <u2);"
+        " others run uncompiled until their engine is built",
+    )
+    in_flight: int = Field(3, ge=1, le=16, description="frames (or batches) on the device at once")
+    batch: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="frames a call when so many of one kind wait; pays to 256x256",
+    )
+    engine_cache: Path = Field(
+        Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "scgn-live" / "engines",
+        description="folder of built engines; keep it as private as a folder of programs",
+    )
     threads: int = Field(0, ge=0, description="CPU threads of the network; 0 takes every core")
 
     overload: Literal["latest", "block"] = Field(
@@ -97,7 +134,19 @@ class Settings(BaseSettings):
         host, _, port = self.http.rpartition(":")
         return host.strip("[]"), int(port)
 
-    @field_validator("state_dir")
+    @property
+    def frame_kinds(self) -> list[tuple[tuple[int, int], str]]:
+        """`shapes` as (rows, columns) and dtype."""
+        return [frame_kind(text) for text in self.shapes]
+
+    @field_validator("shapes")
+    @classmethod
+    def _shapes_are_frames(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            frame_kind(text)
+        return value
+
+    @field_validator("state_dir", "engine_cache")
     @classmethod
     def _home_is_known(cls, value: Path) -> Path:
         return value.expanduser()

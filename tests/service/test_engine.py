@@ -21,18 +21,17 @@ from support import (
 )
 
 from scgn.calibration import Calibration, build_calibration
+from scgn.pipeline import DeviceLost
 from scgn_client import FrameSender
-from scgn_live.app import App
+from scgn_live.app import EXIT_DEVICE_LOST, EXIT_STAGE_DIED, App
 from scgn_live.engine import BROKEN_MAX, EngineState
+from scgn_live.processor import FrameByFrame
 
 
-class Subtracts:
+class Subtracts(FrameByFrame):
     """Corrects with the dark alone: which calibration a frame met can be read off its pixels."""
 
-    model, engine, corrects = "subtracts", "cpu", True
-
-    def prepare(self, calibration: Calibration) -> None:
-        pass
+    model = "subtracts"
 
     def __call__(self, raw: Any, calibration: Calibration | None) -> Any:
         dark = 0 if calibration is None or calibration.dark is None else calibration.dark
@@ -120,7 +119,21 @@ def test_an_engine_that_fails_for_good_ends_the_process(tmp_path: Path) -> None:
             assert not app.ended.is_set()
             camera.send_multipart(frame_parts("s", index, noise_frame(1)))
         assert app.ended.wait(5)
-        assert app.failed_stage() == "engine"
+        assert app.failed_stage() == "complete"
+    assert app.exit_status() == EXIT_STAGE_DIED
+
+
+def test_a_lost_device_ends_the_process_with_a_status_of_its_own(tmp_path: Path) -> None:
+    class Lost(Subtracts):
+        def __call__(self, raw: Any, calibration: Calibration | None) -> Any:
+            raise DeviceLost("cuda:0: an illegal memory access was encountered")
+
+    with running_app(tmp_path) as app, push(app.ingest.endpoint) as camera:
+        use(app, Lost())
+        camera.send_multipart(frame_parts("s", 0, noise_frame(1)))
+        assert app.ended.wait(5), "the first such error did not end the process"
+        assert "DeviceLost" in app.reasons_not_ready()[0]
+    assert app.exit_status() == EXIT_DEVICE_LOST
 
 
 def test_a_camera_that_waits_long_is_not_cut_off(tmp_path: Path) -> None:

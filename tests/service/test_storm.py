@@ -29,15 +29,16 @@ from support import (
 from scgn.denoise import FrameError
 from scgn_live.app import App
 from scgn_live.engine import EngineState
+from scgn_live.processor import FrameByFrame
 
 FRAMES = 10_000
 FRAME = noise_frame(0, (24, 16))
 
 
-class Moody:
+class Moody(FrameByFrame):
     """A processor that pauses, refuses and breaks now and then, from a seed."""
 
-    model, engine, corrects = "moody", "cpu", False
+    model, corrects = "moody", False
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)

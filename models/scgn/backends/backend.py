@@ -44,12 +44,13 @@ class Engine(Protocol):
 
 class Backend(Protocol):
     """One runtime. name: in settings; word: on the wire, None for the device's; devices: where
-    it runs.
+    it runs; keeps: whether `build` makes something to keep.
     """
 
     name: str
     word: EngineWord | None
     devices: tuple[str, ...]
+    keeps: bool
 
     def version(self) -> str:
         """Of the runtime; another version builds anew. BackendError when it cannot be had."""

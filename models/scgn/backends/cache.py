@@ -7,6 +7,7 @@ the folder must be as private as a folder of executables.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -73,12 +74,12 @@ class EngineCache:
     """A folder of built engines, the least recently used deleted beyond `bytes_max`."""
 
     def __init__(self, folder: Path, bytes_max: int = BYTES_MAX) -> None:
-        self._folder, self._bytes_max = folder, bytes_max
+        self.folder, self._bytes_max = folder, bytes_max
 
     def path(self, key: dict[str, Any]) -> Path:
         """Where the engine of that key lies."""
         text = json.dumps(key, sort_keys=True).encode()
-        return self._folder / f"{hashlib.sha256(text).hexdigest()[:32]}{SUFFIX}"
+        return self.folder / f"{hashlib.sha256(text).hexdigest()[:32]}{SUFFIX}"
 
     def get(self, key: dict[str, Any], build: Callable[[], bytes]) -> tuple[bytes, bool]:
         """The built bytes, and whether they were found; what cannot be kept is only built.
@@ -99,22 +100,23 @@ class EngineCache:
     def _read(self, path: Path, key: dict[str, Any]) -> bytes | None:
         try:
             with path.open("rb") as file:
-                reason = _foreign(os.fstat(file.fileno())) or _foreign(self._folder.stat())
+                reason = _foreign(os.fstat(file.fileno())) or _foreign(self.folder.stat())
                 line = b"" if reason else file.readline(LINE_MAX)
                 built = b"" if reason else file.read()
         except OSError:
             return None  # not there
         reason = reason or _damaged(line, built, key)
         if reason is None:
-            path.touch()  # used now
+            with contextlib.suppress(OSError):  # read-only, or deleted meanwhile
+                os.utime(path)  # used now
             return built
         LOG.warning("engine built anew", extra={"reason": reason, "entry": path.name})
         return None
 
     def _write(self, path: Path, key: dict[str, Any], built: bytes) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         known = {"key": key, "sha256": hashlib.sha256(built).hexdigest()}
-        descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=".new-")  # 0600
+        descriptor, name = tempfile.mkstemp(dir=self.folder, prefix=".new-")  # 0600
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(json.dumps(known).encode() + b"\n")
@@ -137,7 +139,7 @@ class EngineCache:
 
     def entries(self) -> list[Path]:
         """Files of the engines that are kept."""
-        return list(self._folder.glob(f"*{SUFFIX}"))
+        return list(self.folder.glob(f"*{SUFFIX}"))
 
 
 def _foreign(status: os.stat_result) -> str | None:
@@ -157,6 +159,6 @@ def _damaged(line: bytes, built: bytes, key: dict[str, Any]) -> str | None:
             return "it is another graph's"
         if known["sha256"] != hashlib.sha256(built).hexdigest():
             return "its bytes are not those that were written"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "its first line cannot be read"
     return None

@@ -47,6 +47,7 @@ class OnnxRuntime:
     name = "onnxruntime"
     word: EngineWord | None = None
     devices: tuple[str, ...] = ("cpu",)
+    keeps = True
 
     def version(self) -> str:
         return str(runtime(self.name, "onnxruntime").__version__)

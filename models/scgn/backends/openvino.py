@@ -45,6 +45,7 @@ class OpenVino:
     name = "openvino"
     word: EngineWord | None = None
     devices: tuple[str, ...] = ("cpu",)
+    keeps = True
 
     def version(self) -> str:
         return str(runtime(self.name, "openvino").get_version())

@@ -58,6 +58,7 @@ class Plans:
     modules: tuple[str, ...]
     word: EngineWord | None = "tensorrt"
     devices: tuple[str, ...] = ("cuda",)
+    keeps = True
 
     def version(self) -> str:
         return str(self._runtime().__version__)

@@ -65,6 +65,7 @@ class Eager:
     name = "eager"
     word: EngineWord | None = None
     devices: tuple[str, ...] = ("cpu", "cuda")
+    keeps = False
 
     def version(self) -> str:
         return torch.__version__
@@ -88,6 +89,7 @@ class Inductor:
     name = "inductor"
     word: EngineWord | None = None
     devices: tuple[str, ...] = ("cpu", "cuda")
+    keeps = False
 
     def version(self) -> str:
         return torch.__version__

@@ -1,0 +1,82 @@
+"""Half precision on a CPU as tensor cores do it: every operation in float32, its result rounded.
+
+For proofs without a GPU: that a float16 graph loses little, and that no feature leaves its range.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils._pytree import tree_map
+
+from scgn.deploy.export import program
+from scgn.deploy.graph import DeployGraph
+from scgn.deploy.recipe import DeployError
+
+HALF = torch.float16
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """The largest absolute half value met, infinite after an overflow (or NaN), and the node that
+    gave it first.
+    """
+
+    largest: float
+    node: str
+
+
+class HalfInterpreter(fx.Interpreter):
+    """Runs an exported graph; values that the export has in float16 are float16 between nodes."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.extremes = Extremes(0.0, "")
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """In float32; an assertion looks at the dtypes themselves."""
+        if target is torch.ops.aten._assert_tensor_metadata.default:
+            return super().call_function(target, args, kwargs)
+        wide_args, wide_kwargs = tree_map(_wide, (args, kwargs))
+        return super().call_function(target, wide_args, wide_kwargs)
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        known = n.meta.get("val")
+        if not isinstance(result, Tensor) or not isinstance(known, Tensor):
+            return result
+        result = result.to(known.dtype)  # rounds to float16 where the export has that
+        if known.dtype == HALF:
+            self._note(n.name, result)
+        return result
+
+    def _note(self, name: str, value: Tensor) -> None:
+        largest = float(value.float().abs().amax())
+        largest = math.inf if math.isnan(largest) else largest
+        if largest > self.extremes.largest:
+            self.extremes = Extremes(largest, name)
+
+
+def _wide(value: Any) -> Any:
+    """A half tensor in float32, anything else as it is."""
+    return value.float() if isinstance(value, Tensor) and value.dtype == HALF else value
+
+
+@torch.no_grad()
+def emulated(graph: DeployGraph, inputs: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Extremes]:
+    """What a float16 graph gives for its INPUTS, and the largest half value on the way.
+
+    Raises DeployError for a graph of another precision.
+    """
+    if graph.recipe.precision != "float16":
+        raise DeployError(f"precision: expected 'float16' to emulate, got {graph.recipe!r}")
+    module = program(graph).module(check_guards=False)
+    assert isinstance(module, fx.GraphModule)
+    interpreter = HalfInterpreter(module)
+    outputs: tuple[Tensor, ...] = tuple(interpreter.run(*inputs))
+    return outputs, interpreter.extremes

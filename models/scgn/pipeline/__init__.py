@@ -1,0 +1,10 @@
+"""Frames through a device with several in flight: slots, streams, events, and their tickets."""
+
+from scgn.pipeline.device import CpuDevice, CudaDevice, Device, DeviceLost, device_named
+from scgn.pipeline.lane import Lane, Pipeline, Ticket
+from scgn.pipeline.stream_denoiser import Frames, Results, StreamDenoiser
+
+__all__ = [
+    "CpuDevice", "CudaDevice", "Device", "DeviceLost", "Frames", "Lane", "Pipeline", "Results",
+    "StreamDenoiser", "Ticket", "device_named",
+]  # fmt: skip

@@ -1,0 +1,285 @@
+"""A network on a device for any camera: lanes by shape, built aside, frames in flight.
+
+Frames never wait for a build: a shape that was not asked for begins on the `eager` lane, another
+process builds its engine, and the lane is replaced between two frames.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgn.backends import BackendError, Choice, backend_named
+from scgn.backends.backend import EngineWord, word_on
+from scgn.backends.cache import EngineCache
+from scgn.calibration import Calibration
+from scgn.checkpoint import Checkpoint
+from scgn.compile import compiled
+from scgn.denoise import FrameError
+from scgn.deploy import DeployError, DeployRecipe
+from scgn.deploy.counts import OUT_DTYPES, TWO_BYTES
+from scgn.deploy.recipe import SIDE_MIN, CameraDtype, OutputDtype, Precision
+from scgn.deploy.references import References, references
+from scgn.pipeline.building import BuildProcess
+from scgn.pipeline.device import Bytes, Device
+from scgn.pipeline.lane import Lane, Pipeline, Ticket
+
+LOG = logging.getLogger(__name__)
+LANES_MAX = 8  # shapes kept on the device; the least recently used goes
+CALIBRATIONS_KEPT = 2
+EAGER = "eager"
+
+Key = tuple[tuple[int, int], str, int]  # shape, camera dtype, batch
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Frames:
+    """One call: frames of one shape and dtype, and the host memory of each result, bytes."""
+
+    raws: Sequence[Array]
+    results: Sequence[Bytes]
+
+
+@dataclass
+class Standing:
+    """A lane, what runs it, and how its better engine stands: for people and for the wire."""
+
+    lane: Lane
+    backend: str
+    word: EngineWord
+    state: str = "ready"  # or `building`, or why its engine could not be built
+
+
+@dataclass
+class Results:
+    """A call under way. `wait` is to be called once; word: how it ran, as the wire says it."""
+
+    ticket: Ticket
+    frames: Frames
+    dtype: str
+    word: EngineWord
+
+    def wait(self) -> list[Array | FrameError]:
+        """For each frame (rows, columns) in its result's memory, or why there is none."""
+        facts = self.ticket.wait()
+        shape = self.ticket.lane.recipe.shape
+        rows = zip(self.frames.results, facts, strict=True)
+        return [_checked(pixels.view(self.dtype).reshape(shape), row) for pixels, row in rows]
+
+
+def _checked(denoised: Array, facts: NDArray[np.float32]) -> Array | FrameError:
+    level, scale, mean = (float(value) for value in facts)
+    if not np.isfinite(level + scale):
+        return FrameError("non_finite", "frame holds NaN or infinite values")
+    if not np.isfinite(mean):
+        return FrameError("non_finite", "network gave NaN or infinite values")
+    return denoised
+
+
+@dataclass(frozen=True)
+class Running:
+    """How frames are run.
+
+    precision, output_dtype: see `scgn.deploy.DeployRecipe`; in_flight: calls on the device at most;
+    threads: CPU threads, 0 for all; network: the name or path that a build process loads.
+    """
+
+    network: str
+    precision: Precision
+    output_dtype: OutputDtype = "float32"
+    in_flight: int = 3
+    threads: int = 0
+    cache: Path = field(default_factory=Path)
+
+
+class StreamDenoiser:
+    """Submit from one thread, wait for results in order from another; `prepare*` from any."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, device: Device, choice: Choice, running: Running
+    ) -> None:
+        self.id = checkpoint.id
+        self.choice = choice
+        self.word: str = word_on(choice.backend, device.device)
+        # A CPU reads a frame where it lies; a device wants it page-locked.
+        self.host: Callable[[int], Bytes] | None = (
+            None if device.device.type == "cpu" else device.host
+        )
+        self._checkpoint, self._device, self._running = checkpoint, device, running
+        self._pipeline = Pipeline(device)
+        self._cache = EngineCache(running.cache)
+        self._lanes: OrderedDict[Key, Standing] = OrderedDict()
+        self._lock = threading.Lock()  # of the table of lanes; never held while anything is built
+        self._builds: dict[Key, threading.Thread] = {}
+        self._stopping = threading.Event()
+        self.references = functools.lru_cache(maxsize=CALIBRATIONS_KEPT)(self._references)
+        self._blank = functools.lru_cache(maxsize=LANES_MAX)(
+            functools.partial(self._on_device, None)
+        )
+
+    # Before frames come, or aside.
+
+    def _on_device(self, calibration: Calibration | None, shape: tuple[int, int]) -> References:
+        tensors = references(calibration, shape).tensors()
+        moved = References(*(tensor.to(self._device.device) for tensor in tensors))
+        self._device.settle()
+        return moved
+
+    def _no_references(self, shape: tuple[int, int]) -> References:
+        return self._on_device(None, shape)
+
+    def _references(self, calibration: Calibration) -> References:
+        """A calibration's tensors on the device; the last ones are kept."""
+        return self._on_device(calibration, calibration.shape)
+
+    def recipe(self, key: Key) -> DeployRecipe:
+        """Of frames of that shape, dtype and batch."""
+        shape, dtype, batch = key
+        running = self._running
+        known: CameraDtype = dtype  # type: ignore[assignment]
+        return DeployRecipe(shape, known, running.output_dtype, running.precision, batch)
+
+    def prepare(self, shape: tuple[int, int], dtype: str, batch: int = 1) -> None:
+        """Have a lane of the chosen backend ready before frames of that kind come; it may take
+        minutes the first time, seconds later. BackendError, DeployError when it cannot be.
+        """
+        key = (shape, dtype, batch)
+        self._build(key)
+        self._put(key, self._standing(key, self.choice.backend.name))
+
+    def _build(self, key: Key) -> None:
+        """Have the cache hold the engine: built by a process, whose memory and lock are its own."""
+        network, backend = self._running.network, self.choice.backend
+        process = BuildProcess(network, backend, self.recipe(key), self._cache)
+        if process.needed(self._checkpoint, self._device.device):
+            process.run(self._stopping)
+
+    def _standing(self, key: Key, backend: str) -> Standing:
+        """A new lane, loaded and warm."""
+        recipe, chosen, device = self.recipe(key), backend_named(backend), self._device.device
+        engine = compiled(
+            self._checkpoint, recipe, chosen, device, self._cache, self._running.threads
+        )
+        lane = Lane(self._device, engine, recipe, self._running.in_flight)
+        return Standing(lane, backend, word_on(chosen, device))
+
+    def _put(self, key: Key, standing: Standing) -> None:
+        with self._lock:
+            self._lanes[key] = standing
+            self._lanes.move_to_end(key)
+            while len(self._lanes) > LANES_MAX:
+                self._lanes.popitem(last=False)
+
+    def _better(self, key: Key) -> None:
+        """Build the chosen engine of a lane that runs eager, and replace the lane."""
+        try:
+            self._build(key)
+            self._put(key, self._standing(key, self.choice.backend.name))
+            LOG.info("engine ready", extra=_facts(key, self.choice.backend.name))
+        except (BackendError, DeployError, RuntimeError, OSError) as error:
+            if not self._stopping.is_set():
+                LOG.error("engine not built", extra={**_facts(key, EAGER), "error": str(error)})
+            with self._lock:
+                if key in self._lanes:
+                    self._lanes[key].state = f"not built: {error}"
+        finally:
+            self._builds.pop(key, None)
+
+    # Frames.
+
+    def submit(self, frames: Frames, calibration: Calibration | None) -> Results:
+        """Enqueue frames of one shape and dtype; FrameError when they cannot be.
+
+        `too_small` below SIDE_MIN px a side, `calibration_shape` for a calibration of another
+        shape, `camera_dtype` for one that no camera has.
+        """
+        first = frames.raws[0]
+        key = (first.shape, wire_dtype(first), len(frames.raws))
+        if min(first.shape) < SIDE_MIN:
+            raise FrameError("too_small", f"expected {SIDE_MIN} px a side, got {first.shape}")
+        if calibration is not None and calibration.shape != first.shape:
+            got = f"calibration {calibration.id} is for {calibration.shape}, frame {first.shape}"
+            raise FrameError("calibration_shape", got)
+        standing = self._lane(key)
+        known = self._blank(first.shape) if calibration is None else self.references(calibration)
+        ticket = self._pipeline.submit(standing.lane, frames.raws, known, frames.results)
+        return Results(ticket, frames, self._running.output_dtype, standing.word)
+
+    def result_bytes(self, shape: tuple[int, int]) -> int:
+        """Host memory of one denoised frame, bytes."""
+        itemsize = OUT_DTYPES[self._running.output_dtype].itemsize
+        return shape[0] * shape[1] * (2 if self._running.output_dtype == "uint16" else itemsize)
+
+    def _lane(self, key: Key) -> Standing:
+        with self._lock:
+            standing = self._lanes.get(key)
+            if standing is not None:
+                self._lanes.move_to_end(key)
+        return self._begin_eager(key) if standing is None else standing
+
+    def _begin_eager(self, key: Key) -> Standing:
+        """A lane at once, and a better one on its way."""
+        standing = self._standing(key, EAGER)
+        if self.choice.backend.name != EAGER:
+            standing.state = "building"
+            if key not in self._builds:
+                thread = threading.Thread(
+                    target=self._better, args=(key,), daemon=True, name="build"
+                )
+                self._builds[key] = thread
+                thread.start()
+        self._put(key, standing)
+        return standing
+
+    def has_lane(self, shape: tuple[int, int], dtype: str, batch: int) -> bool:
+        """Whether frames of that kind can go together without a new lane."""
+        return (shape, dtype, batch) in self._lanes
+
+    # Anyone's.
+
+    def status(self) -> dict[str, Any]:
+        """Backend, why it, precision, and each lane's state; for people."""
+        with self._lock:
+            lanes = [
+                {
+                    "shape": list(shape), "camera_dtype": dtype, "batch": batch,
+                    "backend": standing.backend, "state": standing.state,
+                }
+                for (shape, dtype, batch), standing in self._lanes.items()
+            ]  # fmt: skip
+        return {
+            "name": self.choice.backend.name, "version": self.choice.backend.version(),
+            "why": self.choice.why, "device": str(self._device.device),
+            "precision": self._running.precision, "in_flight": self._running.in_flight,
+            "lanes": lanes,
+        }  # fmt: skip
+
+    def close(self) -> None:
+        """End builds that are under way; frames in flight are the caller's to wait for."""
+        self._stopping.set()
+        for thread in list(self._builds.values()):
+            thread.join(5)
+
+
+def wire_dtype(frame: Array) -> str:
+    """A frame's dtype as the wire says it; FrameError `camera_dtype` for one it does not know."""
+    code = frame.dtype.str
+    known = {"|u1", "<u4", "<i4", "<f4", *TWO_BYTES}
+    if code not in known:
+        raise FrameError("camera_dtype", f"expected one of {sorted(known)}, got {code}")
+    return code
+
+
+def _facts(key: Key, backend: str) -> dict[str, Any]:
+    shape, dtype, batch = key
+    return {"shape": f"{shape[0]}x{shape[1]}", "dtype": dtype, "batch": batch, "backend": backend}
