@@ -110,6 +110,7 @@ def main() -> None:
         "pass_through_512": compare(4000 // scale, 512),
         "memory_512": memory(60_000 // scale, 512),
         "tiny_256": with_network("tiny-clean", 100 // scale, 256),
+        "preview_256": with_network("preview-clean", 600 // scale, 256),
     }
     harness.save("bench_service", rows, time.monotonic() - begun)
 

@@ -19,6 +19,7 @@ from scgn.train.data import draw, pairs
 from scgn.train.plan import TrainingError, TrainingPlan, named_plan
 from scgn.train.run import Sitting, clock_of, train, train_step
 from scgn.train.state import begin
+from scgn.train.teacher import Teacher
 
 TIMED_STEPS = 4
 
@@ -114,8 +115,10 @@ def planned_steps(plan: TrainingPlan, minutes: float, folder: Path, device: torc
 def seconds_per_step(plan: TrainingPlan, device: torch.device) -> float:
     """Work of one step, data included, in seconds of this device's clock."""
     state, clock = begin(plan, device), clock_of(device)
-    train_step(state, plan, pairs(plan, draw(plan, 0)))
-    before = clock()
-    for step in range(1, 1 + TIMED_STEPS):
-        float(train_step(state, plan, pairs(plan, draw(plan, step))))
+    teacher = None if plan.teacher is None else Teacher(plan, device)
+    before = 0.0
+    for step in range(1 + TIMED_STEPS):
+        data = pairs(plan, draw(plan, step))
+        float(train_step(state, plan, data if teacher is None else teacher(data)))
+        before = before if step else clock()  # the first is no measure
     return (clock() - before) / TIMED_STEPS

@@ -1,0 +1,113 @@
+"""One frame through every CPU backend beside the eager network: ms, ratio, dB, seconds to build.
+
+Host array to host array, uint16 in and float32 out, 256x256, every core; backends take turns within
+one run and a figure is the median of all its calls, so that what the machine does meets all alike.
+`reference` is the network as PyTorch runs it (`scgn.denoise.Denoiser`), FFT and all; dB is the
+agreement with it (peak to peak against root mean square difference).
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.harness import arguments, save
+from scgn.backends import backend_named
+from scgn.backends.cache import EngineCache
+from scgn.checkpoint import Checkpoint, load_network
+from scgn.compile import compiled
+from scgn.denoise import Denoiser
+from scgn.deploy import DeployRecipe
+from scgn.deploy.references import references
+from scgn.pipeline import CpuDevice, Lane, Pipeline
+from scgn.pipeline.device import Bytes
+
+SIDE_PX = 256
+NETWORKS = ("tiny-clean", "compact-clean", "preview-clean")
+WAYS = (("eager", "float32"), ("onnxruntime", "float32"), ("openvino", "float32"),
+        ("openvino", "bfloat16"))  # fmt: skip
+Call = Callable[[NDArray[Any]], NDArray[Any]]
+
+
+def lattice(seed: int) -> NDArray[Any]:
+    """A noisy lattice at 20 e/px, uint16."""
+    rows, columns = np.mgrid[:SIDE_PX, :SIDE_PX]
+    expected = 20 * (1.2 + np.sin(0.6 * columns) * np.sin(0.7 * rows))
+    counts: NDArray[Any] = np.random.default_rng(seed).poisson(expected).astype("<u2")
+    return counts
+
+
+def way(checkpoint: Checkpoint, backend: str, precision: str) -> tuple[Call, float]:
+    """A call of one backend and what its first build took, s."""
+    recipe = DeployRecipe((SIDE_PX, SIDE_PX), precision=precision)  # type: ignore[arg-type]
+    device, begun = CpuDevice(), time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        engine = compiled(
+            checkpoint, recipe, backend_named(backend), device.device, EngineCache(Path(folder))
+        )
+    seconds = time.monotonic() - begun
+    pipeline, lane = Pipeline(device), Lane(device, engine, recipe, slots=1)
+    known, result = references(None, recipe.shape), device.host(4 * SIDE_PX**2)
+
+    def call(frame: NDArray[Any]) -> NDArray[Any]:
+        pipeline.submit(lane, [frame], known, [result]).wait()
+        return _frame(result)
+
+    return call, seconds
+
+
+def _frame(result: Bytes) -> NDArray[Any]:
+    return result.view(np.float32).reshape(SIDE_PX, SIDE_PX)
+
+
+def agreement_db(got: NDArray[Any], wanted: NDArray[Any]) -> float:
+    """Peak to peak of what is wanted against the root mean square difference, dB."""
+    difference = np.square(got.astype(np.float64) - wanted).mean()
+    return round(float(10 * np.log10(np.ptp(wanted.astype(np.float64)) ** 2 / difference)), 1)
+
+
+def measured(network: str, calls: int) -> dict[str, Any]:
+    """Each way of running one network, in turn."""
+    checkpoint = load_network(network)
+    ways: dict[str, tuple[Call, float]] = {
+        "reference": (Denoiser(checkpoint, torch.device("cpu")), 0.0)
+    }
+    ways |= {f"{name} {precision}": way(checkpoint, name, precision) for name, precision in WAYS}
+    wanted = ways["reference"][0](lattice(0)).copy()
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    agreement = {name: call(lattice(0)) for name, (call, _) in ways.items() if name != "reference"}
+    found = {name: agreement_db(got, wanted) for name, got in agreement.items()}
+    for index in range(calls):
+        frame = lattice(index)
+        for name, (call, _) in ways.items():
+            begun = time.perf_counter()
+            call(frame)
+            times[name].append(1000 * (time.perf_counter() - begun))
+    medians = {name: float(np.median(values)) for name, values in times.items()}
+    return {
+        name: {
+            "ms": round(medians[name], 2),
+            "times_reference": round(medians["reference"] / medians[name], 2),
+            "agreement_db": found.get(name), "build_s": round(ways[name][1], 1),
+        }
+        for name in ways
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Measure; --save writes results/bench_backends.json."""
+    args = arguments(__doc__).parse_args()
+    begun, calls = time.monotonic(), 5 if args.quick else 25
+    rows = {network: measured(network, calls) for network in NETWORKS}
+    save("bench_backends", {"networks": rows}, time.monotonic() - begun)
+
+
+if __name__ == "__main__":
+    main()
