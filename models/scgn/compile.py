@@ -15,7 +15,7 @@ from scgn.backends import BACKENDS, Backend, Engine, backend_named, choose
 from scgn.backends.backend import Progress, ignore
 from scgn.backends.cache import EngineCache, default_folder, key_of
 from scgn.checkpoint import Checkpoint, load_network
-from scgn.deploy import DeployGraph, DeployRecipe, deploy
+from scgn.deploy import DeployError, DeployGraph, DeployRecipe, deploy
 from scgn.deploy.recipe import CameraDtype, OutputDtype, Precision
 
 MIB = 2**20
@@ -83,7 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch", type=int, default=1, help="frames a call")
     parser.add_argument("--cache", type=Path, default=default_folder(), help="folder of engines")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    here = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", choices=["cpu", "cuda"], default=here)
     parser.add_argument("--onnx", type=Path, help="also write the graph here, as ONNX")
 
 
@@ -109,10 +110,14 @@ def default_precision(device: torch.device, backend: str = "auto") -> Precision:
 
 
 def write_onnx(path: Path, checkpoint: Checkpoint, recipe: DeployRecipe) -> None:
-    """The graph as a file for other tools."""
+    """The graph as a file for other tools; DeployError when it cannot be written."""
     from scgn.deploy.export import onnx_bytes
 
-    path.write_bytes(onnx_bytes(deploy(checkpoint, recipe)))
+    content = onnx_bytes(deploy(checkpoint, recipe))
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise DeployError(f"onnx: {path} cannot be written: {error.strerror}") from error
 
 
 def built_line(

@@ -80,6 +80,8 @@ def why_not(backend: Backend, device: torch.device) -> str | None:
     """Why a backend cannot run on a device; None when it can."""
     if device.type not in backend.devices:
         return f"runs on {' or '.join(backend.devices)}, not on {device.type}"
+    if device.type == "cuda" and not torch.cuda.is_available():
+        return "no CUDA device on this machine"
     try:
         backend.version()
     except BackendError as error:

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import lru_cache
@@ -30,6 +31,8 @@ LOG = logging.getLogger(__name__)
 SUFFIX = ".engine"
 BYTES_MAX = 4 << 30
 LINE_MAX = 16 * 1024
+NEW = ".new-"  # of files that are being written
+STALE_S = 3600.0  # their writer is gone
 
 
 def default_folder() -> Path:
@@ -99,8 +102,9 @@ class EngineCache:
 
     def _read(self, path: Path, key: dict[str, Any]) -> bytes | None:
         try:
+            reason = _foreign(self.folder.stat())
             with path.open("rb") as file:
-                reason = _foreign(os.fstat(file.fileno())) or _foreign(self.folder.stat())
+                reason = reason or _foreign(os.fstat(file.fileno()))
                 line = b"" if reason else file.readline(LINE_MAX)
                 built = b"" if reason else file.read()
         except OSError:
@@ -116,7 +120,7 @@ class EngineCache:
     def _write(self, path: Path, key: dict[str, Any], built: bytes) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         known = {"key": key, "sha256": hashlib.sha256(built).hexdigest()}
-        descriptor, name = tempfile.mkstemp(dir=self.folder, prefix=".new-")  # 0600
+        descriptor, name = tempfile.mkstemp(dir=self.folder, prefix=NEW)  # 0600
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(json.dumps(known).encode() + b"\n")
@@ -129,12 +133,20 @@ class EngineCache:
         self._bound(keep=path)
 
     def _bound(self, keep: Path) -> None:
-        """Delete the least recently used others until the rest fits."""
-        entries = sorted(self.entries(), key=lambda entry: entry.stat().st_mtime)
-        total = sum(entry.stat().st_size for entry in entries)
-        for entry in entries:
+        """Delete what killed writers left, and the least recently used until the rest fits."""
+        now = time.time()
+        for left in self.folder.glob(f"{NEW}*"):
+            with contextlib.suppress(OSError):
+                if now - left.stat().st_mtime > STALE_S:
+                    left.unlink()
+        known = {}
+        for entry in self.entries():
+            with contextlib.suppress(OSError):  # another process deletes too
+                known[entry] = entry.stat()
+        total = sum(status.st_size for status in known.values())
+        for entry, status in sorted(known.items(), key=lambda item: item[1].st_mtime):
             if total > self._bytes_max and entry != keep:
-                total -= entry.stat().st_size
+                total -= status.st_size
                 entry.unlink(missing_ok=True)
 
     def entries(self) -> list[Path]:

@@ -46,10 +46,12 @@ def choose(wanted: str, device: torch.device) -> Choice:
             raise BackendError(f"backend {wanted}: {reason.removeprefix(f'backend {wanted}: ')}")
         return Choice(backend, "as set")
     passed: list[str] = []
-    for name in PREFERRED[device.type]:
+    for name in PREFERRED.get(device.type, ()):
         reason = why_not(BACKENDS[name], device)
         if reason is None:
             why = f"fastest on {device.type} of what runs here"
             return Choice(BACKENDS[name], "; ".join([why, *passed]))
         passed.append(reason)
-    raise BackendError(f"no backend for {device.type}: {'; '.join(passed)}")
+    known = " or ".join(PREFERRED)
+    reasons = "; ".join(passed) or f"expected {known}"
+    raise BackendError(f"no backend for {device.type}: {reasons}")

@@ -39,27 +39,32 @@ class HalfInterpreter(fx.Interpreter):
         self.extremes = Extremes(0.0, "")
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """In float32; an assertion looks at the dtypes themselves."""
-        if target is torch.ops.aten._assert_tensor_metadata.default:
+        """In float32, where anything is computed."""
+        if _computes_nothing(target):
             return super().call_function(target, args, kwargs)
         wide_args, wide_kwargs = tree_map(_wide, (args, kwargs))
         return super().call_function(target, wide_args, wide_kwargs)
 
     def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        known = n.meta.get("val")
+        result, known = super().run_node(n), n.meta.get("val")
         if not isinstance(result, Tensor) or not isinstance(known, Tensor):
             return result
-        result = result.to(known.dtype)  # rounds to float16 where the export has that
-        if known.dtype == HALF:
-            self._note(n.name, result)
-        return result
+        if known.dtype == HALF and not _computes_nothing(n.target):
+            self._note(n.name, result.float())
+        return result.to(known.dtype)  # rounds to float16 where the export has that
 
     def _note(self, name: str, value: Tensor) -> None:
-        largest = float(value.float().abs().amax())
-        largest = math.inf if math.isnan(largest) else largest
+        """What is largest once rounded, which keeps the order."""
+        ends = torch.stack(value.aminmax()).to(HALF).float().abs()
+        largest = math.inf if ends.isnan().any() else float(ends.max())
         if largest > self.extremes.largest:
             self.extremes = Extremes(largest, name)
+
+
+def _computes_nothing(target: Any) -> bool:
+    """Of an operation: a view, or an assertion about dtypes, which must see them as they are."""
+    asserts = torch.ops.aten._assert_tensor_metadata.default
+    return target is asserts or getattr(target, "is_view", False)
 
 
 def _wide(value: Any) -> Any:

@@ -142,7 +142,7 @@ def export(path: Path, state: TrainingState, plan: TrainingPlan) -> None:
         "plan": known, "steps_done": state.step, "minutes": round(state.minutes, 1),
         "device": device_name(state.device), "torch": torch.__version__,
         "parameters": parameters(state.average), "commit": commit(),
-        "data": "scgn.simulate", "started_from": state.origin,
+        "data": "scgn.simulate", "started_from": state.origin, "taught_by": state.taught_by,
     }  # fmt: skip
     device, average = state.device, state.average.cpu()
     provenance = describe(average, plan.name, training, plan.target, plan.input_units)
@@ -162,6 +162,7 @@ def checkpoints(
     recent: Tensor | None = None
     bar = tqdm(total=plan.steps, initial=state.step, mininterval=5, desc=f"train {plan.name}")
     teacher = None if plan.teacher is None else Teacher(plan, state.device, sitting.compiled)
+    state.taught_by = None if teacher is None else teacher.id
     for data in stream(plan, camera, state.step, sitting.workers):
         loss = train_step(state, plan, data if teacher is None else teacher(data), forward)
         recent = loss if recent is None else 0.98 * recent + 0.02 * loss

@@ -24,7 +24,7 @@ Optimiser = torch.optim.AdamW
 class TrainingState:
     """network: being trained; average: moving average of its weights (BatchNorm makes single
     checkpoints swing by decibels); minutes: of work in every sitting, core-minutes on a CPU;
-    origin: of `start_from`.
+    origin: of `start_from`; taught_by: id of the plan's teacher.
     """
 
     network: Network
@@ -33,6 +33,7 @@ class TrainingState:
     step: int = 0
     minutes: float = 0.0
     origin: dict[str, Any] | None = None
+    taught_by: str | None = None
 
     @property
     def device(self) -> torch.device:
@@ -96,8 +97,9 @@ def resume(path: Path, state: TrainingState, plan: TrainingPlan) -> None:
     with safe_open(path, framework="pt") as file:
         known = json.loads(file.metadata()["run"])
     asked = json.loads(json.dumps(asdict(plan)))
-    if changed := sorted(key for key in asked if known["plan"].get(key) != asked[key]):
-        was = {key: known["plan"].get(key) for key in changed}
+    begun = asdict(TrainingPlan()) | known["plan"]  # older runs lack what plans did not have yet
+    if changed := sorted(key for key in asked if begun[key] != asked[key]):
+        was = {key: begun[key] for key in changed}
         raise TrainingError(f"{path.parent} holds a run with {was}: use another folder")
     state.step, state.minutes, state.origin = known["step"], known["minutes"], known["origin"]
     tensors = load_file(path)  # on the CPU: the optimiser moves moments and leaves its counters

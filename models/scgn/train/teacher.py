@@ -29,6 +29,7 @@ class Teacher:
         if got != (plan.target, plan.input_units):
             expected = (plan.target, plan.input_units)
             raise TrainingError(f"teacher {plan.teacher}: expected {expected}, got {got}")
+        self.id = checkpoint.id
         network = checkpoint.network.to(device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network = torch.compile(network) if compiled else network

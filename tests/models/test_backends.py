@@ -1,0 +1,380 @@
+"""Backends: one graph, one result whatever runs it, on memory that stays; and which one is chosen.
+
+The reference is the graph itself as PyTorch runs it, so nothing here says that the graph is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from networks import shaken
+from torch import Tensor
+
+from scgn.architectures import build_network
+from scgn.backends import BACKENDS, Backend, BackendError, Engine, backend_named, choose
+from scgn.backends.backend import ignore, runtime, why_not, word_on
+from scgn.backends.onnx_runtime import OnnxRuntime
+from scgn.backends.openvino import OpenVino
+from scgn.calibration import Calibration, build_calibration
+from scgn.checkpoint import Checkpoint, checkpoint_of, describe
+from scgn.deploy import DeployGraph, DeployRecipe, deploy
+from scgn.deploy.counts import OUT_DTYPES, as_raw, out_shape
+from scgn.deploy.export import sample
+from scgn.deploy.graph import FACTS
+from scgn.deploy.references import references
+from scgn.metrics import psnr_db
+from scgn.network import SCGN
+from scgn.sizes import Design, Size
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+SHAPE = (16, 24)
+ON_CPU = ("eager", "openvino", "onnxruntime")  # inductor's C++ takes minutes
+ON_CUDA = tuple(name for name, backend in BACKENDS.items() if "cuda" in backend.devices)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Memory of one context; a frame's pixels and a calibration are written into it in place."""
+
+    recipe: DeployRecipe
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, Tensor]
+
+    def show(self, pixels: np.ndarray, calibration: Calibration | None = None) -> None:
+        known = references(calibration, self.recipe.shape).tensors()
+        for place, value in zip(self.inputs, (as_raw(pixels, self.recipe), *known), strict=True):
+            place.copy_(value)
+
+    def result(self) -> Tensor:
+        """A copy of the denoised frame, on the CPU."""
+        return self.outputs[0].to(CPU, copy=True)
+
+
+def slot_of(recipe: DeployRecipe, device: torch.device = CPU) -> Slot:
+    denoised = torch.zeros(out_shape(recipe), dtype=OUT_DTYPES[recipe.output_dtype], device=device)
+    facts = torch.zeros(recipe.batch, len(FACTS), dtype=recipe.wide, device=device)
+    inputs = tuple(value.to(device, copy=True) for value in sample(recipe))
+    return Slot(recipe, inputs, (denoised, facts))
+
+
+def camera_frame(seed: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    """Counts of a scene with structure, other noise and another level for each seed."""
+    rng = np.random.default_rng(seed)
+    wave = np.sin(np.arange(shape[1]) / 2) * np.cos(np.arange(shape[0]) / 3)[:, None]
+    return rng.poisson(200 + 100 * seed + 60 * wave).astype("<u2")
+
+
+def camera_calibration(shape: tuple[int, int] = SHAPE) -> Calibration:
+    """Dark, gain, lone defects and a patch so wide that its middle copies a far pixel."""
+    rng = np.random.default_rng(7)
+    mask = rng.random(shape) < 0.02
+    mask[2:11, 3:12] = True
+    return build_calibration(
+        rng.uniform(10, 30, shape), rng.uniform(0.8, 1.2, shape), mask, "multiply"
+    )
+
+
+def scgn() -> Checkpoint:
+    network = shaken(SCGN(Size(8, 1), "wiener"), seed=0)
+    return checkpoint_of(network, describe(network, "small"))
+
+
+def student() -> Checkpoint:
+    network = shaken(build_network(Design("student4", Size(8, 1), "wiener")), seed=0)
+    return checkpoint_of(network, describe(network, "small"))
+
+
+@torch.inference_mode()
+def own_result(graph: DeployGraph, slot: Slot) -> tuple[Tensor, Tensor]:
+    """What the graph itself makes of the slot's inputs: the denoised frame and the facts."""
+    denoised, facts = graph(*slot.inputs)
+    return denoised, facts
+
+
+def engine_of(
+    backend: Backend, graph: DeployGraph, device: torch.device = CPU
+) -> tuple[DeployGraph, Engine]:
+    """Built and loaded, beside its graph."""
+    return graph, backend.load(backend.build(graph, ignore), graph, device, 1)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(name, network) for name in ON_CPU for network in (scgn, student)],
+    ids=lambda given: f"{given[0]}-{given[1].__name__}",
+)
+def made(request) -> tuple[DeployGraph, Engine]:
+    """A small network's graph and its engine, one of every CPU backend."""
+    name, network = request.param
+    return engine_of(BACKENDS[name], deploy(network(), DeployRecipe(SHAPE)))
+
+
+def assert_agrees(graph: DeployGraph, slot: Slot) -> None:
+    """The slot holds the graph's own result, within the rounding of float32."""
+    denoised, facts = own_result(graph, slot)
+    assert psnr_db(slot.result(), denoised) >= 100
+    torch.testing.assert_close(slot.outputs[1], facts, rtol=1e-5, atol=1e-4)
+
+
+# ---- one result, on memory that stays ----
+
+
+def test_engine_gives_what_the_graph_gives(made) -> None:
+    graph, engine = made
+    slot = slot_of(graph.recipe)
+    slot.show(camera_frame(0))
+    engine.context(slot.inputs, slot.outputs).enqueue()
+    assert slot.result().std() > 1
+    assert_agrees(graph, slot)
+
+
+def test_new_pixels_in_the_same_memory_give_a_new_result(made) -> None:
+    graph, engine = made
+    slot = slot_of(graph.recipe)
+    context = engine.context(slot.inputs, slot.outputs)
+    slot.show(camera_frame(0))
+    context.enqueue()
+    before = slot.result()
+    slot.show(camera_frame(1))
+    context.enqueue()
+    assert (slot.result() - before).mean() > 50, "the second frame is brighter by 100 counts"
+    assert_agrees(graph, slot)
+
+
+def test_new_calibration_in_the_same_memory_needs_no_new_engine(made) -> None:
+    graph, engine = made
+    slot = slot_of(graph.recipe)
+    context = engine.context(slot.inputs, slot.outputs)
+    slot.show(camera_frame(0))
+    context.enqueue()
+    before = slot.result()
+    slot.show(camera_frame(0), camera_calibration())
+    context.enqueue()
+    assert (before - slot.result()).mean() > 5, "the dark reference takes 20 counts away"
+    assert_agrees(graph, slot)
+
+
+def test_contexts_of_one_engine_share_no_memory(made) -> None:
+    graph, engine = made
+    first, second = slot_of(graph.recipe), slot_of(graph.recipe)
+    contexts = [engine.context(slot.inputs, slot.outputs) for slot in (first, second)]
+    first.show(camera_frame(0))
+    second.show(camera_frame(1), camera_calibration())
+    contexts[0].enqueue()
+    kept = first.result()
+    assert not second.result().any(), "the second has not run yet"
+    contexts[1].enqueue()
+    assert torch.equal(first.result(), kept)
+    assert_agrees(graph, first)
+    assert_agrees(graph, second)
+
+
+def test_frame_of_nan_leaves_nothing_behind_for_the_next(made) -> None:
+    graph, engine = made
+    slot = slot_of(graph.recipe)
+    context = engine.context(slot.inputs, slot.outputs)
+    slot.show(camera_frame(0))
+    slot.inputs[1].fill_(torch.nan)
+    context.enqueue()
+    assert not slot.result().isfinite().all()
+    slot.show(camera_frame(0))
+    context.enqueue()
+    assert_agrees(graph, slot)
+
+
+def test_openvino_in_bfloat16_stays_close() -> None:
+    graph, engine = engine_of(OpenVino(), deploy(scgn(), DeployRecipe(SHAPE, precision="bfloat16")))
+    slot = slot_of(graph.recipe)
+    slot.show(camera_frame(0))
+    engine.context(slot.inputs, slot.outputs).enqueue()
+    exact, _ = exact_result(scgn(), slot)
+    assert psnr_db(slot.result(), exact) >= 45
+
+
+def exact_result(checkpoint: Checkpoint, slot: Slot) -> tuple[Tensor, Tensor]:
+    """Of the same inputs in float64, on the CPU."""
+    precise = slot_of(DeployRecipe(slot.recipe.shape, precision="float64"))
+    for place, value in zip(precise.inputs, slot.inputs, strict=True):
+        place.copy_(value)
+    return own_result(deploy(checkpoint, precise.recipe), precise)
+
+
+# ---- which one runs ----
+
+
+class Missing(OpenVino):
+    """A runtime whose package is not there."""
+
+    def version(self) -> str:
+        return str(runtime(self.name, "no_such_runtime").__version__)
+
+
+class MissingOnnx(OnnxRuntime):
+    """Another."""
+
+    def version(self) -> str:
+        return str(runtime(self.name, "no_such_onnx").__version__)
+
+
+def test_first_module_that_imports_is_the_runtime(tmp_path, monkeypatch) -> None:
+    (tmp_path / "half_installed_runtime.py").write_text("raise OSError('libother.so: not there')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert runtime("any", "no_such_runtime", "half_installed_runtime", "json").__name__ == "json"
+    with pytest.raises(BackendError, match=r"backend any: .*no_such_runtime.*; half_.*libother"):
+        runtime("any", "no_such_runtime", "half_installed_runtime")
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_backend_goes_by_its_name(name) -> None:
+    assert backend_named(name).name == name
+    assert set(backend_named(name).devices) <= {"cpu", "cuda"}
+
+
+def test_unknown_backend_is_told_the_known_ones() -> None:
+    with pytest.raises(BackendError, match="unknown backend 'fastest'") as raised:
+        choose("fastest", CPU)
+    assert all(name in str(raised.value) for name in BACKENDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "words"),
+    [
+        ("openvino", CUDA, "runs on cpu, not on cuda"),
+        ("tensorrt", CPU, "runs on cuda, not on cpu"),
+        ("eager", torch.device("mps"), "runs on cpu or cuda, not on mps"),
+    ],
+)
+def test_backend_says_why_it_does_not_run_on_a_device(name, device, words) -> None:
+    assert why_not(BACKENDS[name], device) == words
+
+
+@pytest.mark.parametrize("name", ON_CPU)
+def test_backend_that_runs_has_a_version_and_nothing_against_it(name) -> None:
+    assert why_not(BACKENDS[name], CPU) is None
+    assert BACKENDS[name].version()[0].isdigit()
+
+
+def test_auto_takes_the_fastest_and_says_so() -> None:
+    choice = choose("auto", CPU)
+    assert choice.backend is BACKENDS["openvino"]
+    assert choice.why == "fastest on cpu of what runs here"
+
+
+def test_auto_passes_over_a_missing_runtime_and_says_why(monkeypatch) -> None:
+    monkeypatch.setitem(BACKENDS, "openvino", Missing())
+    choice = choose("auto", CPU)
+    assert choice.backend is BACKENDS["onnxruntime"]
+    assert "backend openvino: no_such_runtime: No module named" in choice.why
+
+
+def test_eager_is_left_where_nothing_else_is_installed(monkeypatch) -> None:
+    monkeypatch.setitem(BACKENDS, "openvino", Missing())
+    monkeypatch.setitem(BACKENDS, "onnxruntime", MissingOnnx())
+    choice = choose("auto", CPU)
+    assert choice.backend is BACKENDS["eager"]
+    assert "no_such_runtime" in choice.why
+    assert "no_such_onnx" in choice.why
+
+
+def test_wanted_backend_is_taken_though_another_is_faster() -> None:
+    choice = choose("eager", CPU)
+    assert (choice.backend, choice.why) == (BACKENDS["eager"], "as set")
+
+
+def test_wanted_backend_that_cannot_run_is_refused_by_its_name_once(monkeypatch) -> None:
+    monkeypatch.setitem(BACKENDS, "openvino", Missing())
+    with pytest.raises(BackendError, match="no_such_runtime") as raised:
+        choose("openvino", CPU)
+    assert str(raised.value).count("backend openvino") == 1
+    with pytest.raises(BackendError, match="backend tensorrt: runs on cuda, not on cpu"):
+        choose("tensorrt", CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "word"),
+    [
+        ("openvino", CPU, "cpu"), ("onnxruntime", CPU, "cpu"), ("eager", CPU, "cpu"),
+        ("eager", CUDA, "cuda"), ("inductor", CUDA, "cuda"),
+        ("tensorrt", CUDA, "tensorrt"), ("rtx", CUDA, "tensorrt"),
+    ],
+)  # fmt: skip
+def test_wire_has_a_word_for_each_way_to_run(name, device, word) -> None:
+    assert word_on(BACKENDS[name], device) == word
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_only_a_backend_that_keeps_something_builds_anything(name) -> None:
+    backend = BACKENDS[name]
+    if backend.keeps:
+        assert name in ("tensorrt", "rtx", "openvino", "onnxruntime")
+    else:
+        assert backend.build(deploy(student(), DeployRecipe(SHAPE)), ignore) == b""
+
+
+# ---- on a GPU ----
+
+
+def on_gpu(test: Any) -> Any:
+    """Marks of a test that needs a GPU; the compilers take their time and have their remarks."""
+    for mark in (
+        pytest.mark.gpu,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine"),
+        pytest.mark.timeout(600),
+        pytest.mark.filterwarnings("ignore"),
+    ):
+        test = mark(test)
+    return test
+
+
+def half_on_gpu(name: str, network: Callable[[], Checkpoint]) -> tuple[DeployGraph, Engine]:
+    """In float16 with that backend; skipped where it does not run."""
+    if reason := why_not(BACKENDS[name], CUDA):
+        pytest.skip(reason)
+    graph = deploy(network(), DeployRecipe((64, 48), precision="float16"))
+    return engine_of(BACKENDS[name], graph, CUDA)
+
+
+@on_gpu
+@pytest.mark.parametrize("network", [scgn, student])
+@pytest.mark.parametrize("name", ON_CUDA)
+def test_half_precision_on_a_gpu_follows_its_memory(name, network) -> None:
+    """Captured once, enqueued for two frames and two calibrations: close to float64 each time."""
+    graph, engine = half_on_gpu(name, network)
+    slot = slot_of(graph.recipe, CUDA)
+    context = engine.context(slot.inputs, slot.outputs)
+    shape, results = graph.recipe.shape, []
+    for seed, calibration in ((0, None), (1, None), (1, camera_calibration(shape))):
+        slot.show(camera_frame(seed, shape), calibration)
+        context.enqueue()
+        torch.cuda.synchronize()
+        exact, facts = exact_result(network(), slot)
+        assert psnr_db(slot.result(), exact) >= 70
+        torch.testing.assert_close(slot.outputs[1].cpu(), facts.float(), rtol=1e-3, atol=1e-2)
+        results.append(float(slot.result().mean()))
+    assert results[1] - results[0] > 50
+    assert results[1] - results[2] > 5
+
+
+@on_gpu
+@pytest.mark.parametrize("name", ON_CUDA)
+def test_contexts_on_a_gpu_share_no_memory(name) -> None:
+    graph, engine = half_on_gpu(name, scgn)
+    first, second = slot_of(graph.recipe, CUDA), slot_of(graph.recipe, CUDA)
+    contexts = [engine.context(slot.inputs, slot.outputs) for slot in (first, second)]
+    first.show(camera_frame(0, graph.recipe.shape))
+    second.show(camera_frame(1, graph.recipe.shape))
+    streams = [torch.cuda.Stream() for _ in contexts]
+    torch.cuda.synchronize()
+    for _ in range(20):
+        for context, stream in zip(contexts, streams, strict=True):
+            with torch.cuda.stream(stream):
+                context.enqueue()
+    torch.cuda.synchronize()
+    for slot in (first, second):
+        exact, _ = exact_result(scgn(), slot)
+        assert psnr_db(slot.result(), exact) >= 70
