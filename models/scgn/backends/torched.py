@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import threading
+import types
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +16,10 @@ from scgn.backends.backend import Bound, Context, EngineWord, Progress, Tensors
 from scgn.deploy import DeployGraph
 
 WARM_CALLS = 3  # before a capture: libraries pick their kernels and take their workspaces
+
+# Held while a graph is captured and while a thread waits for the whole device: CUDA allows neither
+# two captures of PyTorch's at a time, nor such a wait beside one, not even of another thread.
+CAPTURING = threading.Lock()
 
 
 class TorchEngine:
@@ -30,6 +37,19 @@ class TorchEngine:
         return captured(run) if self._device.type == "cuda" else Bound(run)
 
 
+@dataclass(frozen=True)
+class Captured:
+    """A CUDA graph, and what it was captured from: that holds the weights, constants and workspaces
+    whose addresses stand in the graph.
+    """
+
+    graph: torch.cuda.CUDAGraph
+    run: Callable[[], None]
+
+    def enqueue(self) -> None:
+        self.graph.replay()
+
+
 def captured(run: Callable[[], None]) -> Context:
     """`run` as a CUDA graph of its own, replayed without Python, allocation or waiting.
 
@@ -42,10 +62,20 @@ def captured(run: Callable[[], None]) -> Context:
             run()
     stream.synchronize()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-        run()
+    with CAPTURING:
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            run()
     stream.synchronize()
-    return Bound(graph.replay)
+    return Captured(graph, run)
+
+
+def own_forward(graph: DeployGraph) -> Callable[..., tuple[Tensor, ...]]:
+    """The graph's forward as code of its own: of one code PyTorch compiles eight forms (shapes,
+    precisions, weights) and refuses the ninth.
+    """
+    shared = DeployGraph.forward
+    own = types.FunctionType(shared.__code__.replace(), shared.__globals__, shared.__name__)
+    return types.MethodType(own, graph)
 
 
 def on_device(graph: DeployGraph, device: torch.device) -> DeployGraph:
@@ -53,7 +83,9 @@ def on_device(graph: DeployGraph, device: torch.device) -> DeployGraph:
     moved = copy.deepcopy(graph).to(device)
     moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if device.type == "cuda":
-        # Sums of half products in float32; the estimate's and references' products without TF32.
+        # Sums of half products in float32; what is to be float32 without TF32, which convolutions
+        # have unless told otherwise.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     return moved
@@ -103,4 +135,4 @@ class Inductor:
         options: dict[str, Any] = {"fullgraph": True, "dynamic": False}
         if device.type == "cuda":
             options["mode"] = "max-autotune-no-cudagraphs"
-        return TorchEngine(torch.compile(on_device(graph, device), **options), device)
+        return TorchEngine(torch.compile(own_forward(on_device(graph, device)), **options), device)

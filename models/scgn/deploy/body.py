@@ -1,11 +1,14 @@
 """SCGN rebuilt for compilers: BatchNorm folded, spectra as planes of real numbers, features small.
 
-Features are held divided by SCALE, a power of two and so exact: a spectrum's mean term is the
+Features are held divided by a power of two and so exact: a spectrum's mean term is the
 frame's mean times its side, which leaves half precision's range (65504) from 256 px on. Everything
 that is linear does not notice; biases are divided, and what is not linear is told.
 """
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +27,23 @@ from scgn.network import (
     box_sum,
 )
 
-SCALE = 256.0
+SCALE = 256.0  # for noise units up to SIDE px; four times that for counts, which are larger
+SIDE = 1024
+
+
+@dataclass(frozen=True)
+class Form:
+    """Of every layer. shape: (rows, columns) px; wide: dtype of statistics; scale: of features."""
+
+    shape: tuple[int, int]
+    wide: torch.dtype
+    scale: float
+
+
+def scale_of(shape: tuple[int, int], in_noise_units: bool) -> float:
+    """Power of two that features are divided by: a spectrum's mean term grows with the side."""
+    larger = math.ceil(math.log2(max(1.0, math.sqrt(shape[0] * shape[1]) / SIDE)))
+    return SCALE * 2.0**larger * (1 if in_noise_units else 4)
 
 
 def norm_of(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -43,14 +62,14 @@ def convolution(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
     return layer
 
 
-def scaled(layer: nn.Conv2d, norm: nn.BatchNorm2d | None = None) -> nn.Conv2d:
+def scaled(layer: nn.Conv2d, form: Form, norm: nn.BatchNorm2d | None = None) -> nn.Conv2d:
     """A convolution of scaled features with the BatchNorm behind it inside."""
     weight = layer.weight.detach().double()
     bias = torch.zeros(len(weight)).double() if layer.bias is None else layer.bias.detach().double()
     if norm is not None:
         scale, shift = norm_of(norm)
         weight, bias = weight * scale[:, None, None, None], bias * scale + shift
-    return convolution(weight, bias / SCALE)
+    return convolution(weight, bias / form.scale)
 
 
 def plain(layer: nn.Conv2d) -> nn.Conv2d:
@@ -63,18 +82,16 @@ class Gate(nn.Module):
 
     shift: Tensor
 
-    def __init__(
-        self, original: DeviationWeighting, norm: nn.BatchNorm2d, wide: torch.dtype
-    ) -> None:
+    def __init__(self, original: DeviationWeighting, norm: nn.BatchNorm2d, form: Form) -> None:
         super().__init__()
         scale, shift = norm_of(norm)
         features = original.features
         weight = features.weight.detach().double() * scale[:, None, None, None]
         assert features.bias is not None
-        self.features = convolution(weight, features.bias.detach().double() * scale / SCALE)
+        self.features = convolution(weight, features.bias.detach().double() * scale / form.scale)
         self.gate = plain(original.gate)
-        self.register_buffer("shift", (shift / SCALE)[:, None, None])
-        self.wide = wide
+        self.register_buffer("shift", (shift / form.scale)[:, None, None])
+        self.form = form
 
     def forward(self, x: Tensor) -> Tensor:
         gated: Tensor = self.features(x) * torch.sigmoid(self.gate(self._deviation(x)))
@@ -82,7 +99,9 @@ class Gate(nn.Module):
 
     def _deviation(self, x: Tensor) -> Tensor:
         """`scgn.network.window_std` of the unscaled features, in float32 until its root."""
-        padded = functional.pad(x, (1, 1, 1, 1), mode="reflect").to(self.wide) * SCALE
+        padded = (
+            functional.pad(x, (1, 1, 1, 1), mode="reflect").to(self.form.wide) * self.form.scale
+        )
         mean, square = box_sum(padded) / 9, box_sum(padded * padded) / 9
         return (square - mean * mean).clamp(min=STD_EPSILON).sqrt().to(x.dtype)
 
@@ -94,17 +113,17 @@ class Bands(nn.Module):
     squeeze: Tensor
     excite: Tensor
 
-    def __init__(self, original: BandWeighting, wide: torch.dtype) -> None:
+    def __init__(self, original: BandWeighting, form: Form) -> None:
         super().__init__()
-        self.features = scaled(original.features)
+        self.features = scaled(original.features, form)
         self.register_buffer("squeeze", original.squeeze.weight.detach().double()[:, :, 0, 0].T)
         self.register_buffer("excite", original.excite.weight.detach().double()[:, :, 0, 0].T)
-        self.wide = wide
+        self.form = form
 
     def forward(self, spectrum: Tensor) -> Tensor:
         features = self.features(spectrum)
-        average = features.to(self.wide).mean(dim=(-2, -1)) * SCALE
-        maximum = features.amax(dim=(-2, -1)).to(self.wide) * SCALE
+        average = features.to(self.form.wide).mean(dim=(-2, -1)) * self.form.scale
+        maximum = features.amax(dim=(-2, -1)).to(self.form.wide) * self.form.scale
         weights = self._weights(average) + self._weights(maximum)
         return weights.to(spectrum.dtype)[:, :, None, None]
 
@@ -123,20 +142,19 @@ class Fourier(nn.Module):
     along: Tensor
 
     def __init__(
-        self, original: FourierUnit, spectrum: Spectrum, frames: Frames, shape: tuple[int, int],
-        wide: torch.dtype,
+        self, original: FourierUnit, spectrum: Spectrum, frames: Frames, form: Form,
     ) -> None:  # fmt: skip
         super().__init__()
         self.spectrum, self.frames = spectrum, frames
         scale, shift = norm_of(original.norm)
         weight = original.mix.weight.detach().double() * scale[:, None, None, None]
         self.mix = convolution(weight[:, 2:], None)
-        down = torch.linspace(0, 1, shape[0], dtype=torch.float64)[None, :, None]
-        along = torch.linspace(0, 1, shape[1] // 2 + 1, dtype=torch.float64)[None, None, :]
-        self.register_buffer("down", (weight[:, 0] * down + shift[:, None, None]) / SCALE)
-        self.register_buffer("along", weight[:, 1] * along / SCALE)
+        down = torch.linspace(0, 1, form.shape[0], dtype=torch.float64)[None, :, None]
+        along = torch.linspace(0, 1, form.shape[1] // 2 + 1, dtype=torch.float64)[None, None, :]
+        self.register_buffer("down", (weight[:, 0] * down + shift[:, None, None]) / form.scale)
+        self.register_buffer("along", weight[:, 1] * along / form.scale)
         banded = original.band_weighting
-        self.bands = None if banded is None else Bands(banded, wide)
+        self.bands = None if banded is None else Bands(banded, form)
         self.project = plain(original.project)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -151,9 +169,14 @@ class Fourier(nn.Module):
 class Frequency(nn.Module):
     """Frequency branch and its BatchNorm; (B,C,H,W) scaled -> the same."""
 
-    def __init__(self, original: FrequencyBranch, norm: nn.BatchNorm2d, fourier: Fourier) -> None:
+    def __init__(
+        self, original: FrequencyBranch, norm: nn.BatchNorm2d, fourier: Fourier, form: Form
+    ) -> None:
         super().__init__()
-        self.features, self.merge = scaled(original.features), scaled(original.merge, norm)
+        self.features, self.merge = (
+            scaled(original.features, form),
+            scaled(original.merge, form, norm),
+        )
         self.fourier = fourier
 
     def forward(self, x: Tensor) -> Tensor:
@@ -165,22 +188,21 @@ class RealUnit(nn.Module):
     """One step of both branches."""
 
     def __init__(
-        self, original: Unit, transforms: tuple[Spectrum, Frames], shape: tuple[int, int],
-        wide: torch.dtype,
+        self, original: Unit, transforms: tuple[Spectrum, Frames], form: Form,
     ) -> None:  # fmt: skip
         super().__init__()
         spatial, frequency = original.spatial, original.frequency
         self.spatial: nn.Module
         self.frequency: nn.Module
         if isinstance(spatial, DeviationWeighting):
-            self.spatial = Gate(spatial, original.spatial_norm, wide)
+            self.spatial = Gate(spatial, original.spatial_norm, form)
         else:
-            self.spatial = scaled(spatial, original.spatial_norm)
+            self.spatial = scaled(spatial, form, original.spatial_norm)
         if isinstance(frequency, FrequencyBranch):
-            fourier = Fourier(frequency.fourier_unit, *transforms, shape, wide)
-            self.frequency = Frequency(frequency, original.frequency_norm, fourier)
+            fourier = Fourier(frequency.fourier_unit, *transforms, form)
+            self.frequency = Frequency(frequency, original.frequency_norm, fourier, form)
         else:
-            self.frequency = scaled(frequency, original.frequency_norm)
+            self.frequency = scaled(frequency, form, original.frequency_norm)
 
     def forward(self, spatial: Tensor, frequency: Tensor) -> tuple[Tensor, Tensor]:
         return torch.relu(self.spatial(spatial)), torch.relu(self.frequency(frequency))
@@ -190,13 +212,12 @@ class RealBlock(nn.Module):
     """Two units, the skip, the fusing convolution; (B,C,H,W) scaled -> the same."""
 
     def __init__(
-        self, original: Block, transforms: tuple[Spectrum, Frames], shape: tuple[int, int],
-        wide: torch.dtype,
+        self, original: Block, transforms: tuple[Spectrum, Frames], form: Form,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.unit1 = RealUnit(original.unit1, transforms, shape, wide)
-        self.unit2 = RealUnit(original.unit2, transforms, shape, wide)
-        self.fuse = scaled(original.fuse)
+        self.unit1 = RealUnit(original.unit1, transforms, form)
+        self.unit2 = RealUnit(original.unit2, transforms, form)
+        self.fuse = scaled(original.fuse, form)
         self.spatial = original.fuse.in_channels // 2
 
     def forward(self, x: Tensor) -> Tensor:
@@ -211,22 +232,25 @@ class RealSCGN(nn.Module):
     (B,inputs,H,W) in noise units or counts, in the features' dtype -> (B,1,H,W) of `wide`.
     """
 
-    def __init__(self, original: SCGN, shape: tuple[int, int], wide: torch.dtype) -> None:
+    def __init__(self, original: SCGN, form: Form) -> None:
         super().__init__()
-        transforms = (Spectrum(*shape), Frames(*shape))  # one copy of the matrices for all units
+        # One copy of the matrices for all units.
+        transforms = (Spectrum(*form.shape), Frames(*form.shape))
         head, tail = original.head, original.tail
         assert head.bias is not None
         assert tail.bias is not None
         self.head = convolution(
-            head.weight.detach().double() / SCALE, head.bias.detach().double() / SCALE
+            head.weight.detach().double() / form.scale, head.bias.detach().double() / form.scale
         )
         self.blocks = nn.Sequential(
-            *(RealBlock(block, transforms, shape, wide) for block in original.blocks)  # type: ignore[arg-type]
+            *(RealBlock(block, transforms, form) for block in original.blocks)  # type: ignore[arg-type]
         )
-        self.tail = scaled(tail)
-        self.wide = wide
+        self.tail = scaled(tail, form)
+        self.form = form
 
     def forward(self, given: Tensor) -> Tensor:
         features = self.head(given)
-        result: Tensor = self.tail(self.blocks(features) + features).to(self.wide) * SCALE
+        result: Tensor = (
+            self.tail(self.blocks(features) + features).to(self.form.wide) * self.form.scale
+        )
         return result

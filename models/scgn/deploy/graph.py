@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from scgn.checkpoint import Checkpoint, Target
-from scgn.deploy.body import RealSCGN
+from scgn.deploy.body import Form, RealSCGN, scale_of
 from scgn.deploy.counts import counts_of, pixels_of
 from scgn.deploy.estimate import Estimate
 from scgn.deploy.recipe import DeployRecipe
@@ -20,8 +20,9 @@ from scgn.network import SCGN, Network
 from scgn.peers.peer import Peer
 from scgn.units import ATOM_MAP_PEAK, noise_units
 
-GIVEN_MAX = 1024.0  # noise units: four times what a 16-bit camera can show above its shot noise
-COUNTS_MAX = 65504.0  # what half precision holds
+# Where half precision's input saturates: noise units, four times what a 16-bit camera can show
+# above its shot noise; counts, sixteen times the 8-bit range that such networks learned from.
+GIVEN_MAX, COUNTS_MAX = 1024.0, 4096.0
 INPUTS = ("raw", "dark", "gain", "fill", "source")
 OUTPUTS = ("denoised", "facts")
 FACTS = ("level", "scale", "mean")  # of the corrected frame, of it, of the result; in counts
@@ -56,11 +57,11 @@ def folded(module: nn.Module) -> nn.Module:
     return module
 
 
-def body_of(network: Network, shape: tuple[int, int], wide: torch.dtype) -> nn.Module:
+def body_of(network: Network, form: Form) -> nn.Module:
     """The network between its input and its residual."""
     if isinstance(network, SCGN):
-        return RealSCGN(network, shape, wide)
-    return PeerBody(cast(Peer, network), wide)
+        return RealSCGN(network, form)
+    return PeerBody(cast(Peer, network), form.wide)
 
 
 class DeployGraph(nn.Module):
@@ -70,9 +71,8 @@ class DeployGraph(nn.Module):
     denoised: `out_shape`; facts: (B,3) float32 or float64, FACTS, from which the host tells a frame
     with NaN or infinity in it.
 
-    Agrees with `scgn.denoise.Denoiser` but for rounding, unless a network is given more than
-    GIVEN_MAX noise units (COUNTS_MAX counts): there its input saturates. The estimate that it
-    corrects does not.
+    Agrees with `scgn.denoise.Denoiser` but for rounding. In half precision the network's input
+    saturates at GIVEN_MAX noise units (COUNTS_MAX counts); the estimate that it corrects does not.
     """
 
     def __init__(
@@ -82,7 +82,8 @@ class DeployGraph(nn.Module):
         self.recipe = recipe
         self.residual = network.design.residual
         self.in_noise_units, self.maps_atoms = in_noise_units, target == "atom_map"
-        self.body = body_of(network, recipe.shape, recipe.wide).to(recipe.dtype)
+        form = Form(recipe.shape, recipe.wide, scale_of(recipe.shape, in_noise_units))
+        self.body = body_of(network, form).to(recipe.dtype)
         self.estimate = Estimate(*recipe.shape) if self.residual == "wiener" else None
         self._keep_wide()
 
@@ -110,7 +111,9 @@ class DeployGraph(nn.Module):
     def _network(self, given: Tensor, most: float) -> Tensor:
         estimate = None if self.estimate is None else self.estimate(given)
         inputs = given if estimate is None else torch.cat((given, estimate), dim=1)
-        result: Tensor = self.body(inputs.clamp(-most, most).to(self.recipe.dtype))
+        if self.recipe.precision == "float16":
+            inputs = inputs.clamp(-most, most)
+        result: Tensor = self.body(inputs.to(self.recipe.dtype))
         if estimate is not None:
             denoised: Tensor = estimate + result
             return denoised

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scgn.backends import Context
+from scgn.backends.torched import CAPTURING
 
 Bytes = NDArray[np.uint8]
 
@@ -130,10 +131,14 @@ class CudaEvent:
 
 
 class CudaStream:
-    """One CUDA stream. Host bytes are page-locked, so copies go beside everything else."""
+    """One CUDA stream. Host bytes are page-locked, so copies go beside everything else.
+
+    Of another priority than those that graphs are captured on: PyTorch has 32 streams of each and
+    gives them out in turn, so that one of this pipeline's could be under capture otherwise.
+    """
 
     def __init__(self, device: torch.device) -> None:
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
 
     def after(self, event: CudaEvent) -> None:
         self._stream.wait_event(event.event)
@@ -174,7 +179,8 @@ class CudaDevice:
 
     def settle(self) -> None:
         try:
-            torch.cuda.synchronize(self.device)
+            with CAPTURING:
+                torch.cuda.synchronize(self.device)
         except RuntimeError as error:  # an error of the past, still there: no call will work again
             raise DeviceLost(f"{self.device}: {error}") from error
 

@@ -230,15 +230,15 @@ class StreamDenoiser:
     def _begin_eager(self, key: Key) -> Standing:
         """A lane at once, and a better one on its way."""
         standing = self._standing(key, EAGER)
-        if self.choice.backend.name != EAGER:
-            standing.state = "building"
-            if key not in self._builds:
-                thread = threading.Thread(
-                    target=self._better, args=(key,), daemon=True, name="build"
-                )
-                self._builds[key] = thread
-                thread.start()
-        self._put(key, standing)
+        if self.choice.backend.name == EAGER:
+            self._put(key, standing)
+            return standing
+        standing.state = "building"
+        self._put(key, standing)  # before the build begins, whose end replaces it
+        if key not in self._builds:
+            thread = threading.Thread(target=self._better, args=(key,), daemon=True, name="build")
+            self._builds[key] = thread
+            thread.start()
         return standing
 
     def has_lane(self, shape: tuple[int, int], dtype: str, batch: int) -> bool:
