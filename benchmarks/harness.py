@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from scgn_live.running import RunningService, start_service
+from scgn_live.running import READY_S, RunningService, start_service
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -85,10 +85,10 @@ def resident_mb(service: RunningService) -> float:
 
 
 @contextlib.contextmanager
-def service(*flags: str) -> Iterator[RunningService]:
-    """The real service on free ports, ready, stopped at the end."""
+def service(*flags: str, ready_s: float = READY_S) -> Iterator[RunningService]:
+    """The real service on free ports, ready within `ready_s`, stopped at the end."""
     with tempfile.TemporaryDirectory(prefix="scgn-bench-") as state:
-        running = start_service(["--state-dir", state, *flags])
+        running = start_service(["--state-dir", state, *flags], ready_s)
         try:
             yield running
         finally:

@@ -35,7 +35,7 @@ def relay(kind: str) -> Iterator[tuple[str, str]]:
         yield ends[0], ends[1]
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def run(

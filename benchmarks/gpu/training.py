@@ -38,16 +38,17 @@ def with_budget(run: Run) -> TrainingPlan:
     return replace(plan_of(run), **BUDGET)
 
 
-def train_next(folder: Path) -> dict[str, Any]:
+def train_next(folder: Path, seconds: float = SITTING_S) -> dict[str, Any]:
     """Train the unfinished plans in turn until the sitting is over; says where each stands."""
     begun, rows = time.monotonic(), {}
     for name, plan in plans().items():
-        left_s = SITTING_S - (time.monotonic() - begun)
+        left_s = seconds - (time.monotonic() - begun)
         if left_s > 30 and steps_done(folder / name) < plan.steps:
             sit(plan, folder / name, left_s)
         known = {"steps": steps_done(folder / name), "of": plan.steps}
         rows[name] = known | last_row(folder / name)
-    return {"unit": "see scgn.train.run.validate", "rows": rows}
+    done = all(row["steps"] >= row["of"] for row in rows.values())
+    return {"unit": "see scgn.train.run.validate", "rows": rows, "done": done}
 
 
 def sit(plan: TrainingPlan, folder: Path, seconds: float) -> None:

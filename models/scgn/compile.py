@@ -16,6 +16,9 @@ from scgn.backends.backend import Progress, ignore
 from scgn.backends.cache import EngineCache, default_folder, key_of
 from scgn.checkpoint import Checkpoint, load_network
 from scgn.deploy import DeployError, DeployGraph, DeployRecipe, deploy
+from scgn.deploy.counts import OUT_DTYPES, out_shape
+from scgn.deploy.export import onnx_bytes, sample
+from scgn.deploy.graph import FACTS
 from scgn.deploy.recipe import CameraDtype, OutputDtype, Precision
 
 MIB = 2**20
@@ -111,8 +114,6 @@ def default_precision(device: torch.device, backend: str = "auto") -> Precision:
 
 def write_onnx(path: Path, checkpoint: Checkpoint, recipe: DeployRecipe) -> None:
     """The graph as a file for other tools; DeployError when it cannot be written."""
-    from scgn.deploy.export import onnx_bytes
-
     content = onnx_bytes(deploy(checkpoint, recipe))
     try:
         path.write_bytes(content)
@@ -123,21 +124,31 @@ def write_onnx(path: Path, checkpoint: Checkpoint, recipe: DeployRecipe) -> None
 def built_line(
     args: argparse.Namespace, checkpoint: Checkpoint, recipe: DeployRecipe, device: torch.device
 ) -> str:
-    """Build one engine, load it where this machine can, and tell."""
+    """Build one engine, run it where this machine can, and tell."""
     begun = time.monotonic()
     # TensorRT-RTX builds without a GPU; only running needs one.
     apart = args.backend == "rtx" and device.type == "cpu"
     backend = backend_named("rtx") if apart else choose(args.backend, device).backend
     made = built(checkpoint, recipe, backend, device, EngineCache(args.cache), _say(recipe))
     if not apart:
-        backend.load(made.content, made.graph, device, 0)
+        run_once(backend.load(made.content, made.graph, device, 0), recipe, device)
     how = "found" if made.found else "built"
-    loaded = "not loaded (no GPU here)" if apart else "loaded"
+    loaded = "not run (no GPU here)" if apart else "run once"
     return (
         f"{checkpoint.id} {recipe.shape[0]}x{recipe.shape[1]} {recipe.precision}: "
         f"{backend.name} {backend.version()}, {len(made.content) / MIB:.1f} MiB, "
         f"{how} and {loaded} in {time.monotonic() - begun:.1f} s"
     )
+
+
+def run_once(engine: Engine, recipe: DeployRecipe, device: torch.device) -> None:
+    """One call on a frame of zeros: that it runs at all; Inductor compiles only then."""
+    out = torch.zeros(out_shape(recipe), dtype=OUT_DTYPES[recipe.output_dtype], device=device)
+    facts = torch.zeros((recipe.batch, len(FACTS)), dtype=recipe.wide, device=device)
+    inputs = [tensor.to(device) for tensor in sample(recipe)]
+    engine.context(inputs, (out, facts)).enqueue()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _say(recipe: DeployRecipe) -> Callable[[str], None]:

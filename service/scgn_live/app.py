@@ -92,6 +92,8 @@ class App:
     def stop(self) -> None:
         """Stop taking, finish what is in flight within `shutdown_s`, say `end`, close."""
         deadline_s = time.monotonic() + self.settings.shutdown_s
+        if self.failed_stage() is not None:
+            self.ring.stop()  # nothing will leave it: an ingest that waits for room waits in vain
         self.stages["ingest"].stop(self.settings.shutdown_s)
         self.ring.stop()
         if self.failed_stage() is None:

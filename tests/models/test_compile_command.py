@@ -56,10 +56,10 @@ def test_engine_is_built_and_then_found(tmp_path, scgn, capsys) -> None:
     assert steps == "scgn compile: 16x24: exporting to ONNX"
     identity = load_network(scgn).id
     assert line.startswith(f"{identity} 16x24 float32: openvino ")
-    assert re.search(r", 0\.\d MiB, built and loaded in \d+\.\d s$", line)
+    assert re.search(r", 0\.\d MiB, built and run once in \d+\.\d s$", line)
     assert main(flags) == 0
     (line,) = capsys.readouterr().out.splitlines()
-    assert ", found and loaded in " in line
+    assert ", found and run once in " in line
     assert len(list((tmp_path / "engines").iterdir())) == 1
 
 
@@ -159,7 +159,7 @@ def test_rtx_builds_one_engine_without_a_gpu(tmp_path, scgn, capsys) -> None:
     printed = capsys.readouterr().out
     assert " in 1 engine\n" in printed
     assert " 16x24 float16: rtx " in printed
-    assert "built and not loaded (no GPU here)" in printed
+    assert "built and not run (no GPU here)" in printed
     assert main(flags) == 0
-    assert "found and not loaded" in capsys.readouterr().out
+    assert "found and not run" in capsys.readouterr().out
     assert why_not(TensorRtRtx(), CPU) == "runs on cuda, not on cpu"

@@ -44,13 +44,15 @@ class Engine(Protocol):
 
 class Backend(Protocol):
     """One runtime. name: in settings; word: on the wire, None for the device's; devices: where
-    it runs; keeps: whether `build` makes something to keep.
+    it runs; keeps: whether `build` makes something to keep; aside: whether its work is worth a
+    process of its own.
     """
 
     name: str
     word: EngineWord | None
     devices: tuple[str, ...]
     keeps: bool
+    aside: bool
 
     def version(self) -> str:
         """Of the runtime; another version builds anew. BackendError when it cannot be had."""

@@ -100,6 +100,10 @@ class EngineCache:
                 LOG.warning("engine not kept", extra={"error": error.strerror})
         return built, False
 
+    def holds(self, key: dict[str, Any]) -> bool:
+        """Whether `get` would find the engine of that key, whole."""
+        return self._read(self.path(key), key) is not None
+
     def _read(self, path: Path, key: dict[str, Any]) -> bytes | None:
         try:
             reason = _foreign(self.folder.stat())

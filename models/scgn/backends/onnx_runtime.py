@@ -48,6 +48,7 @@ class OnnxRuntime:
     word: EngineWord | None = None
     devices: tuple[str, ...] = ("cpu",)
     keeps = True
+    aside = True
 
     def version(self) -> str:
         return str(runtime(self.name, "onnxruntime").__version__)

@@ -46,6 +46,7 @@ class OpenVino:
     word: EngineWord | None = None
     devices: tuple[str, ...] = ("cpu",)
     keeps = True
+    aside = True
 
     def version(self) -> str:
         return str(runtime(self.name, "openvino").get_version())

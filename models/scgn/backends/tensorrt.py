@@ -59,6 +59,7 @@ class Plans:
     word: EngineWord | None = "tensorrt"
     devices: tuple[str, ...] = ("cuda",)
     keeps = True
+    aside = True
 
     def version(self) -> str:
         return str(self._runtime().__version__)

@@ -23,10 +23,12 @@ CAPTURING = threading.Lock()
 
 
 class TorchEngine:
-    """A callable of tensors; on CUDA every context is one captured graph."""
+    """A callable of tensors; on CUDA every context is one captured graph (unless told not to)."""
 
-    def __init__(self, call: Callable[..., tuple[Tensor, ...]], device: torch.device) -> None:
-        self._call, self._device = call, device
+    def __init__(
+        self, call: Callable[..., tuple[Tensor, ...]], device: torch.device, captures: bool = True
+    ) -> None:
+        self._call, self._captures = call, captures and device.type == "cuda"
 
     def context(self, inputs: Tensors, outputs: Tensors) -> Context:
         def run() -> None:
@@ -34,7 +36,7 @@ class TorchEngine:
                 for target, value in zip(outputs, self._call(*inputs), strict=True):
                     target.copy_(value)
 
-        return captured(run) if self._device.type == "cuda" else Bound(run)
+        return captured(run) if self._captures else Bound(run)
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,11 @@ class Captured:
 def captured(run: Callable[[], None]) -> Context:
     """`run` as a CUDA graph of its own, replayed without Python, allocation or waiting.
 
-    Captured on a side stream, in a mode that lets other threads of the process go on.
+    Captured on a side stream, in a mode that lets other threads of the process go on. The kernels
+    keep that stream's priority: frames come before whatever else runs on the device, and streams of
+    this priority are nobody else's.
     """
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream = torch.cuda.Stream(priority=-1)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(WARM_CALLS):
@@ -86,18 +90,26 @@ def on_device(graph: DeployGraph, device: torch.device) -> DeployGraph:
         # Sums of half products in float32; what is to be float32 without TF32, which convolutions
         # have unless told otherwise.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.benchmark = True  # tried before the capture, so it costs no frame
         torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     return moved
 
 
 class Eager:
-    """The graph as it stands: no build, so it runs while another backend builds; the reference."""
+    """The graph as it stands: no build, so it runs while another backend builds; the reference.
+
+    captures: make CUDA graphs; without, a context is there at once and every call costs more.
+    """
 
     name = "eager"
     word: EngineWord | None = None
     devices: tuple[str, ...] = ("cpu", "cuda")
     keeps = False
+    aside = False
+
+    def __init__(self, captures: bool = True) -> None:
+        self._captures = captures
 
     def version(self) -> str:
         return torch.__version__
@@ -108,7 +120,7 @@ class Eager:
     def load(
         self, built: bytes, graph: DeployGraph, device: torch.device, threads: int
     ) -> TorchEngine:
-        return TorchEngine(on_device(graph, device), device)
+        return TorchEngine(on_device(graph, device), device, self._captures)
 
 
 class Inductor:
@@ -122,6 +134,7 @@ class Inductor:
     word: EngineWord | None = None
     devices: tuple[str, ...] = ("cpu", "cuda")
     keeps = False
+    aside = True
 
     def version(self) -> str:
         return torch.__version__

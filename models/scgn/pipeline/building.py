@@ -36,10 +36,10 @@ class BuildProcess:
         self._backend, self._recipe, self._cache = backend, recipe, cache
 
     def needed(self, checkpoint: Checkpoint, device: torch.device) -> bool:
-        """Whether this backend keeps what it builds, and has not built this yet."""
+        """Whether there is anything to build, and the cache does not have it yet."""
         key = key_of(checkpoint, self._recipe, self._backend, device)
         self._words += ["--device", device.type]
-        return self._backend.keeps and not self._cache.path(key).exists()
+        return self._backend.aside and not self._cache.holds(key)
 
     def run(self, stopping: threading.Event) -> None:
         """Build; progress goes to the log. BackendError with its last line when it fails or

@@ -133,12 +133,12 @@ class CudaEvent:
 class CudaStream:
     """One CUDA stream. Host bytes are page-locked, so copies go beside everything else.
 
-    Of another priority than those that graphs are captured on: PyTorch has 32 streams of each and
-    gives them out in turn, so that one of this pipeline's could be under capture otherwise.
+    Of another priority than the streams that graphs are captured on: PyTorch has 32 streams of each
+    and gives them out in turn, so that one of this pipeline's could be under capture otherwise.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._stream = torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def after(self, event: CudaEvent) -> None:
         self._stream.wait_event(event.event)

@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgn.backends import BackendError, Choice, backend_named
+from scgn.backends import Backend, Choice
 from scgn.backends.backend import EngineWord, word_on
 from scgn.backends.cache import EngineCache
+from scgn.backends.torched import Eager
 from scgn.calibration import Calibration
 from scgn.checkpoint import Checkpoint
 from scgn.compile import compiled
 from scgn.denoise import FrameError
-from scgn.deploy import DeployError, DeployRecipe
+from scgn.deploy import DeployRecipe
 from scgn.deploy.counts import OUT_DTYPES, TWO_BYTES
 from scgn.deploy.recipe import SIDE_MIN, CameraDtype, OutputDtype, Precision
 from scgn.deploy.references import References, references
@@ -36,7 +37,7 @@ from scgn.pipeline.lane import Lane, Pipeline, Ticket
 LOG = logging.getLogger(__name__)
 LANES_MAX = 8  # shapes kept on the device; the least recently used goes
 CALIBRATIONS_KEPT = 2
-EAGER = "eager"
+FIRST = Eager(captures=False)  # of a shape that nobody announced: there at once
 
 Key = tuple[tuple[int, int], str, int]  # shape, camera dtype, batch
 Array = NDArray[Any]
@@ -123,9 +124,7 @@ class StreamDenoiser:
         self._builds: dict[Key, threading.Thread] = {}
         self._stopping = threading.Event()
         self.references = functools.lru_cache(maxsize=CALIBRATIONS_KEPT)(self._references)
-        self._blank = functools.lru_cache(maxsize=LANES_MAX)(
-            functools.partial(self._on_device, None)
-        )
+        self._blank = functools.lru_cache(maxsize=LANES_MAX)(self._no_references)
 
     # Before frames come, or aside.
 
@@ -155,7 +154,7 @@ class StreamDenoiser:
         """
         key = (shape, dtype, batch)
         self._build(key)
-        self._put(key, self._standing(key, self.choice.backend.name))
+        self._put(key, self._standing(key, self.choice.backend))
 
     def _build(self, key: Key) -> None:
         """Have the cache hold the engine: built by a process, whose memory and lock are its own."""
@@ -164,14 +163,14 @@ class StreamDenoiser:
         if process.needed(self._checkpoint, self._device.device):
             process.run(self._stopping)
 
-    def _standing(self, key: Key, backend: str) -> Standing:
+    def _standing(self, key: Key, backend: Backend) -> Standing:
         """A new lane, loaded and warm."""
-        recipe, chosen, device = self.recipe(key), backend_named(backend), self._device.device
+        recipe, device = self.recipe(key), self._device.device
         engine = compiled(
-            self._checkpoint, recipe, chosen, device, self._cache, self._running.threads
+            self._checkpoint, recipe, backend, device, self._cache, self._running.threads
         )
         lane = Lane(self._device, engine, recipe, self._running.in_flight)
-        return Standing(lane, backend, word_on(chosen, device))
+        return Standing(lane, backend.name, word_on(backend, device))
 
     def _put(self, key: Key, standing: Standing) -> None:
         with self._lock:
@@ -184,11 +183,13 @@ class StreamDenoiser:
         """Build the chosen engine of a lane that runs eager, and replace the lane."""
         try:
             self._build(key)
-            self._put(key, self._standing(key, self.choice.backend.name))
+            self._put(key, self._standing(key, self.choice.backend))
             LOG.info("engine ready", extra=_facts(key, self.choice.backend.name))
-        except (BackendError, DeployError, RuntimeError, OSError) as error:
+        except Exception as error:  # whatever it is, frames go on as they are
             if not self._stopping.is_set():
-                LOG.error("engine not built", extra={**_facts(key, EAGER), "error": str(error)})
+                LOG.error(
+                    "engine not built", extra={**_facts(key, FIRST.name), "error": str(error)}
+                )
             with self._lock:
                 if key in self._lanes:
                     self._lanes[key].state = f"not built: {error}"
@@ -229,8 +230,8 @@ class StreamDenoiser:
 
     def _begin_eager(self, key: Key) -> Standing:
         """A lane at once, and a better one on its way."""
-        standing = self._standing(key, EAGER)
-        if self.choice.backend.name == EAGER:
+        standing = self._standing(key, FIRST)
+        if self.choice.backend.name == FIRST.name and self._device.device.type == "cpu":
             self._put(key, standing)
             return standing
         standing.state = "building"
