@@ -33,6 +33,9 @@ EXIT_DEVICE_LOST = 71  # likewise, but it was the device that failed: sysexits' 
 SWITCH_INTERVAL_S = 5e-4  # threads hand over the interpreter sooner than the default 5 ms
 
 
+Part = FrameIngest | FramePublisher | ControlServer
+
+
 class App:
     """Everything of the frame process; `start` returns when frames can come."""
 
@@ -49,6 +52,7 @@ class App:
         self.stages: dict[str, Stage] = {}
         self.ended = threading.Event()
         self.calibration_problem: str | None = None
+        self.starting: str | None = "starting"  # what `start` is at; None once frames can come
         handlers = {
             "health": self._health, "status": self._status, "metrics": self._metrics,
             "activate": self._activate,
@@ -68,26 +72,46 @@ class App:
         self.stop()
 
     def start(self) -> None:
-        """Load and warm the network, then bind: nobody can connect before frames can flow."""
+        """Load and warm the network, then bind: nobody can connect before frames can flow.
+
+        The control socket comes first, so that health can say what a long build is at.
+        """
         self.store.open()
+        self._begin(control=self.control)
+        try:
+            self._load_and_bind()
+        except BaseException:
+            self.stages["control"].stop()
+            self.control.close()
+            raise
+
+    def _load_and_bind(self) -> None:
         calibration, self.calibration_problem = self.store.active()
-        processor = build_processor(self.settings)
+        processor = build_processor(self.settings, self.ended, self._progress)
         self.engine = Engine(self.ring, self.ledger, EngineState(processor, calibration))
         self.ring.keep_in(processor.host)
         if calibration is not None:
             processor.prepare(calibration)
-        for part in self._parts().values():
-            part.open()
-        turns = {
-            "publish": self.publisher.turn, "complete": self.engine.complete,
-            "engine": self.engine.turn,
-            "ingest": self.ingest.turn, "control": self.control.turn,
-        }  # fmt: skip
-        self.stages = {name: Stage(name, turn, self.ended.set) for name, turn in turns.items()}
-        for stage in self.stages.values():
-            stage.start()
+        self._begin(publish=self.publisher, ingest=self.ingest)
+        self.starting = None
         facts = {"model": processor.model, **self.endpoints()}
         LOG.info("frames can come", extra=facts)
+
+    def _begin(self, **parts: Part) -> None:
+        """Open these parts, then start their stages, and with the publisher those between."""
+        for part in parts.values():
+            part.open()
+        turns = {name: part.turn for name, part in parts.items()}
+        if "publish" in parts:
+            turns |= {"complete": self.engine.complete, "engine": self.engine.turn}
+        stages = {name: Stage(name, turn, self.ended.set) for name, turn in turns.items()}
+        self.stages |= stages
+        for stage in stages.values():
+            stage.start()
+
+    def _progress(self, text: str) -> None:
+        LOG.info(text)
+        self.starting = text if self.starting else None
 
     def stop(self) -> None:
         """Stop taking, finish what is in flight within `shutdown_s`, say `end`, close."""
@@ -111,7 +135,7 @@ class App:
             if not self.stages[name].alive:  # sockets belong to the thread that still holds them
                 part.close()
 
-    def _parts(self) -> dict[str, FrameIngest | FramePublisher | ControlServer]:
+    def _parts(self) -> dict[str, Part]:
         return {"publish": self.publisher, "ingest": self.ingest, "control": self.control}
 
     def failed_stage(self) -> str | None:
@@ -133,6 +157,8 @@ class App:
 
     def reasons_not_ready(self) -> list[str]:
         """Why frames would not flow now, in words; empty when they would."""
+        if self.starting is not None:
+            return [f"starting: {self.starting}"]
         now = time.monotonic()
         reasons = [f"stage {s.name} died: {s.error!r}" for s in self.stages.values() if s.error]
         for stage in self.stages.values():
@@ -154,6 +180,7 @@ class App:
 
     def _activate(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Use the stored calibration of that id (None: none) from the next frame on."""
+        self._must_have_started()
         identity = asked["id"]
         calibration = None if identity is None else self.store.load(identity)
         self.engine.prepare(calibration)
@@ -163,7 +190,12 @@ class App:
         LOG.info("calibration active", extra={"calibration": identity})
         return {"id": identity}
 
+    def _must_have_started(self) -> None:
+        if self.starting is not None:
+            raise RuntimeError(f"starting: {self.starting}")
+
     def _status(self, _: dict[str, Any]) -> dict[str, Any]:
+        self._must_have_started()
         state = self.engine.state
         calibration = state.calibration
         totals: dict[str, dict[str, int]] = {}
@@ -201,6 +233,8 @@ def run(settings: Settings, control: str) -> int:
     try:
         app.start()
     except (zmq.ZMQError, OSError, ValueError, RuntimeError) as error:
+        if app.ended.is_set():
+            return 0  # asked to stop while it was starting
         LOG.error("cannot start", extra={"error": str(error)})
         return EXIT_CONFIG
     gc.freeze()  # what start-up made lives for ever: collections need not look at it again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -166,9 +167,12 @@ class ScgnProcessor:
         self._denoiser.close()
 
 
-def build_processor(settings: Settings) -> Processor:
+def build_processor(
+    settings: Settings, stopping: threading.Event, progress: Callable[[str], None]
+) -> Processor:
     """The processor that the settings ask for, with every shape they name loaded and warm.
 
+    stopping: ends a build that is under way, also later; progress: is told of each step.
     CheckpointError, BackendError, DeployError (ValueErrors and RuntimeErrors) when it cannot be.
     """
     if settings.engine == "pass-through":
@@ -191,11 +195,13 @@ def build_processor(settings: Settings) -> Processor:
         settings.network, precision, settings.output_dtype, settings.in_flight, settings.threads,
         settings.engine_cache,
     )  # fmt: skip
-    denoiser = StreamDenoiser(load_network(settings.network), device, choice, running)
+    denoiser = StreamDenoiser(
+        load_network(settings.network), device, choice, running, stopping, progress
+    )
     facts = {"backend": choice.backend.name, "why": choice.why, "precision": precision}
     LOG.info("backend chosen", extra=facts)
     for shape, dtype in settings.frame_kinds:
         for batch in {1, settings.batch}:
-            LOG.info("preparing", extra={"shape": shape, "dtype": dtype, "batch": batch})
+            progress(f"preparing {shape[0]}x{shape[1]} {dtype}, batch {batch}")
             denoiser.prepare(shape, dtype, batch)
     return ScgnProcessor(denoiser, settings.in_flight, settings.batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from support import (
     noise_frame,
     push,
     running_app,
+    settings,
     subscribed,
     wait_for,
 )
@@ -24,8 +26,10 @@ from scgn.calibration import Calibration, build_calibration
 from scgn.pipeline import DeviceLost
 from scgn_client import FrameSender
 from scgn_live.app import EXIT_DEVICE_LOST, EXIT_STAGE_DIED, App
+from scgn_live.control import ControlError, request
 from scgn_live.engine import BROKEN_MAX, EngineState
-from scgn_live.processor import FrameByFrame
+from scgn_live.processor import FrameByFrame, PassThrough
+from scgn_live.settings import Settings
 
 
 class Subtracts(FrameByFrame):
@@ -213,3 +217,33 @@ def test_unknown_network_names_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no network 'absent'.*tiny-clean"):
         with running_app(tmp_path, engine="scgn", network="absent"):
             pass
+
+
+def test_health_says_what_a_long_start_is_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+
+    def slowly(settings: Settings, stopping: threading.Event, progress: Any) -> PassThrough:
+        progress("scgn compile: 512x512: building the plan")
+        assert release.wait(20)
+        return PassThrough()
+
+    monkeypatch.setattr("scgn_live.app.build_processor", slowly)
+    app = App(settings(tmp_path), f"ipc://{tmp_path}/control")
+    starting = threading.Thread(target=app.start)
+    starting.start()
+
+    def health() -> Any:
+        return asyncio.run(request(f"ipc://{tmp_path}/control", 5, do="health"))
+
+    try:
+        at = ["starting: scgn compile: 512x512: building the plan"]
+        assert wait_for(lambda: health()["reasons"] == at, "health telling of the build")
+        with pytest.raises(ControlError, match="starting: scgn compile"):
+            asyncio.run(request(f"ipc://{tmp_path}/control", 5, do="status"))
+    finally:
+        release.set()
+        starting.join(20)
+    assert health()["reasons"] == []
+    app.stop()

@@ -390,7 +390,7 @@ def app_on(
 ) -> Iterator[App]:
     processor = OnFakeDevice(device, IN_FLIGHT)
     processor.have_lane((16, 12), "<u2", 1)
-    patch.setattr(service, "build_processor", lambda _: processor)
+    patch.setattr(service, "build_processor", lambda *_: processor)
     with running_app(folder, ring_slots=16, **changes) as app:
         yield app
 

@@ -8,6 +8,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +22,7 @@ from support import SHARED_DATA, Subscriber, event_parts, frame_parts, noise_fra
 from scgn.calibration import build_calibration
 from scgn_client.admin import Admin
 from scgn_client.errors import ServiceError
-from scgn_live.running import NotStarted, RunningService, start_service
+from scgn_live.running import NotStarted, RunningService, free_ports, start_service
 
 SHAPE = (32, 48)
 
@@ -298,3 +300,33 @@ def test_real_frames_come_back_whole(
     assert [frame["frame"] for frame in frames] == list(range(count))
     assert {tuple(frame["channels"][0]["shape"]) for frame in frames} == {shape}
     assert end["ledger"]["published"] == end["ledger"]["expected"] == count
+
+
+def test_a_stop_during_a_build_is_heeded(tmp_path: Path) -> None:
+    """A build takes seconds to minutes: health tells of it, and SIGTERM ends it."""
+    *ends, port = free_ports(4)
+    flags = ["--http", f"127.0.0.1:{port}", "--state-dir", str(tmp_path), "--engine-cache"]
+    flags += [str(tmp_path / "engines"), "--shapes", "264x280"]
+    for name, end in zip(("ingest", "frames", "latest"), ends, strict=True):
+        flags += [f"--{name}", f"tcp://127.0.0.1:{end}"]
+    with (tmp_path / "log").open("wb") as log:
+        command = [sys.executable, "-m", "scgn_live", "serve", *flags]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            admin = Admin(f"http://127.0.0.1:{port}", timeout_s=1)
+            told = "starting: scgn compile: 264x280: exporting to ONNX"
+            wait_for(lambda: told in reasons(admin), "health telling of the build", 60)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(15) == 0
+        finally:
+            process.kill()
+    assert "killing a process" not in (tmp_path / "log").read_text()
+    assert not list((tmp_path / "engines").glob("*"))
+
+
+def reasons(admin: Admin) -> list[str]:
+    """Why a service is not ready; none while it does not answer."""
+    try:
+        return list(admin.ready().reasons)
+    except ServiceError:
+        return []

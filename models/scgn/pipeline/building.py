@@ -3,7 +3,6 @@ seconds and leaves hundreds of megabytes behind, and both belong to the frames."
 
 from __future__ import annotations
 
-import logging
 import subprocess
 import sys
 import threading
@@ -11,11 +10,11 @@ import threading
 import torch
 
 from scgn.backends import Backend, BackendError
+from scgn.backends.backend import Progress
 from scgn.backends.cache import EngineCache, key_of
 from scgn.checkpoint import Checkpoint
 from scgn.deploy import DeployRecipe
 
-LOG = logging.getLogger(__name__)
 NICENESS = 10  # frames that run meanwhile come first
 POLL_S = 0.1
 
@@ -41,9 +40,9 @@ class BuildProcess:
         self._words += ["--device", device.type]
         return self._backend.aside and not self._cache.holds(key)
 
-    def run(self, stopping: threading.Event) -> None:
-        """Build; progress goes to the log. BackendError with its last line when it fails or
-        `stopping` is set.
+    def run(self, stopping: threading.Event, progress: Progress) -> None:
+        """Build, telling each step. BackendError with its last line when it fails or `stopping`
+        is set.
         """
         program = "import os, sys; os.nice(int(sys.argv.pop(1))); from scgn.__main__ import main; "
         program += "sys.exit(main(['compile', *sys.argv[1:]]))"
@@ -58,7 +57,7 @@ class BuildProcess:
             for line in process.stdout:
                 last = line.strip() or last
                 if last.startswith("scgn"):  # not what libraries print
-                    LOG.info(last)
+                    progress(last)
             status = process.wait()
         if status:
             raise BackendError(f"backend {self._backend.name}: build ended with {status}: {last}")

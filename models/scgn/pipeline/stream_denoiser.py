@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgn.backends import Backend, Choice
-from scgn.backends.backend import EngineWord, word_on
+from scgn.backends.backend import EngineWord, Progress, word_on
 from scgn.backends.cache import EngineCache
 from scgn.backends.torched import Eager
 from scgn.calibration import Calibration
@@ -107,7 +107,13 @@ class StreamDenoiser:
     """Submit from one thread, wait for results in order from another; `prepare*` from any."""
 
     def __init__(
-        self, checkpoint: Checkpoint, device: Device, choice: Choice, running: Running
+        self,
+        checkpoint: Checkpoint,
+        device: Device,
+        choice: Choice,
+        running: Running,
+        stopping: threading.Event | None = None,
+        progress: Progress = LOG.info,
     ) -> None:
         self.id = checkpoint.id
         self.choice = choice
@@ -122,7 +128,8 @@ class StreamDenoiser:
         self._lanes: OrderedDict[Key, Standing] = OrderedDict()
         self._lock = threading.Lock()  # of the table of lanes; never held while anything is built
         self._builds: dict[Key, threading.Thread] = {}
-        self._stopping = threading.Event()
+        self._stopping = stopping or threading.Event()  # ends builds that are under way
+        self._progress = progress
         self.references = functools.lru_cache(maxsize=CALIBRATIONS_KEPT)(self._references)
         self._blank = functools.lru_cache(maxsize=LANES_MAX)(self._no_references)
 
@@ -161,7 +168,7 @@ class StreamDenoiser:
         network, backend = self._running.network, self.choice.backend
         process = BuildProcess(network, backend, self.recipe(key), self._cache)
         if process.needed(self._checkpoint, self._device.device):
-            process.run(self._stopping)
+            process.run(self._stopping, self._progress)
 
     def _standing(self, key: Key, backend: Backend) -> Standing:
         """A new lane, loaded and warm."""
