@@ -20,7 +20,7 @@ from scgn.train import Sitting, TrainingPlan, named_plan, train
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
 STEPS = 500  # of 36,864 px: what an hour on one core allows all of them
-SHIPPED = ("tiny-clean", "compact-clean")
+SHIPPED = ("tiny-clean", "compact-clean", "preview-clean", "fast-clean")
 
 
 @dataclass(frozen=True)

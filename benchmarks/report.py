@@ -24,7 +24,8 @@ def result(name: str) -> dict[str, Any]:
 def rows() -> list[tuple[str, str, str]]:
     """(what, figure, command) of each line."""
     service, wire, demo = result("bench_service"), result("bench_wire"), result("demo")
-    through, memory, tiny = (service[key] for key in ("pass_through_512", "memory_512", "tiny_256"))
+    parts = ("pass_through_512", "memory_512", "tiny_256", "preview_256")
+    through, memory, tiny, preview = (service[key] for key in parts)
     added = through["added_latency_ms"]
     resident = memory["resident_mb_by_tenth"]
     return [
@@ -52,6 +53,12 @@ def rows() -> list[tuple[str, str, str]]:
             service["command"],
         ),
         (
+            "student `preview-clean`, 256x256, CPU: rate through the whole service; engine p50",
+            f"{preview['rate_fps']:.1f} frames/s; {preview['engine_ms']['p50']:.0f} ms",
+            service["command"],
+        ),
+        *backend_rows(),
+        (
             "check and decode one camera header (bare msgpack)",
             f"{wire['ingest']['decode_us']:.0f} µs "
             f"({wire['ingest']['bare_msgpack_decode_us']:.1f} µs)",
@@ -64,6 +71,23 @@ def rows() -> list[tuple[str, str, str]]:
             demo["command"],
         ),
     ]
+
+
+def backend_rows() -> list[tuple[str, str, str]]:
+    """One network a line: the CPU's compiled backend beside the same network in PyTorch."""
+    found = result("bench_backends")
+    lines = []
+    for name, ways in found["networks"].items():
+        best, reference = ways["openvino float32"], ways["reference"]
+        lines.append(
+            (
+                f"`{name}`, 256x256, CPU: OpenVINO float32 (PyTorch eager), agreement",
+                f"{best['ms']:.0f} ms ({reference['ms']:.0f} ms): {best['times_reference']:.1f}x, "
+                f"{best['agreement_db']:.0f} dB",
+                found["command"],
+            )
+        )
+    return lines
 
 
 def table() -> str:

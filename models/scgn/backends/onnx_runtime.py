@@ -7,16 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scgn.backends.backend import (
-    Bound,
-    Context,
-    EngineWord,
-    Progress,
-    Tensors,
-    runtime,
-)
+from scgn.backends.backend import Bound, Context, Tensors
+from scgn.backends.from_onnx import FromOnnx
 from scgn.deploy import DeployGraph
-from scgn.deploy.export import onnx_bytes
 from scgn.deploy.graph import INPUTS, OUTPUTS
 
 
@@ -41,27 +34,16 @@ def _place(name: str, tensor: Tensor) -> tuple[Any, ...]:
     return name, "cpu", 0, tensor.numpy().dtype, tuple(tensor.shape), tensor.data_ptr()
 
 
-class OnnxRuntime:
+class OnnxRuntime(FromOnnx):
     """The CPU provider."""
 
     name = "onnxruntime"
-    word: EngineWord | None = None
-    devices: tuple[str, ...] = ("cpu",)
-    keeps = True
-    aside = True
-
-    def version(self) -> str:
-        return str(runtime(self.name, "onnxruntime").__version__)
-
-    def build(self, graph: DeployGraph, progress: Progress) -> bytes:
-        self.version()
-        progress("exporting to ONNX")
-        return onnx_bytes(graph)
+    modules = ("onnxruntime",)
 
     def load(
         self, built: bytes, graph: DeployGraph, device: torch.device, threads: int
     ) -> OnnxEngine:
-        onnxruntime: Any = runtime(self.name, "onnxruntime")
+        onnxruntime = self.runtime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or torch.get_num_threads()
         options.log_severity_level = 3

@@ -7,16 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scgn.backends.backend import (
-    Bound,
-    Context,
-    EngineWord,
-    Progress,
-    Tensors,
-    runtime,
-)
+from scgn.backends.backend import Bound, Context, Tensors
+from scgn.backends.from_onnx import FromOnnx
 from scgn.deploy import DeployGraph
-from scgn.deploy.export import onnx_bytes
 
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
@@ -39,27 +32,19 @@ class OpenVinoEngine:
         return Bound(request.infer)
 
 
-class OpenVino:
-    """From ONNX. Convolutions of a `bfloat16` graph run in bfloat16 where the CPU has it."""
+class OpenVino(FromOnnx):
+    """Convolutions of a `bfloat16` graph run in bfloat16 where the CPU has it."""
 
     name = "openvino"
-    word: EngineWord | None = None
-    devices: tuple[str, ...] = ("cpu",)
-    keeps = True
-    aside = True
+    modules = ("openvino",)
 
     def version(self) -> str:
-        return str(runtime(self.name, "openvino").get_version())
-
-    def build(self, graph: DeployGraph, progress: Progress) -> bytes:
-        self.version()
-        progress("exporting to ONNX")
-        return onnx_bytes(graph)
+        return str(self.runtime().get_version())
 
     def load(
         self, built: bytes, graph: DeployGraph, device: torch.device, threads: int
     ) -> OpenVinoEngine:
-        openvino: Any = runtime(self.name, "openvino")
+        openvino = self.runtime()
         settings = {
             "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
             "INFERENCE_PRECISION_HINT": HINTS[graph.recipe.precision],

@@ -11,17 +11,10 @@ from typing import Any
 
 import torch
 
-from scgn.backends.backend import (
-    BackendError,
-    Context,
-    EngineWord,
-    Progress,
-    Tensors,
-    runtime,
-)
+from scgn.backends.backend import BackendError, Context, EngineWord, Progress, Tensors
+from scgn.backends.from_onnx import FromOnnx
 from scgn.backends.torched import captured
 from scgn.deploy import DeployGraph
-from scgn.deploy.export import onnx_bytes
 from scgn.deploy.graph import INPUTS, OUTPUTS
 
 WORKSPACE_BYTES = 8 << 30
@@ -51,32 +44,20 @@ class PlanEngine:
         return captured(run)
 
 
-class Plans:
-    """What both have in common. modules: names that the Python package goes by."""
+class Plans(FromOnnx):
+    """What both have in common."""
 
-    name: str
-    modules: tuple[str, ...]
     word: EngineWord | None = "tensorrt"
     devices: tuple[str, ...] = ("cuda",)
-    keeps = True
-    aside = True
-
-    def version(self) -> str:
-        return str(self._runtime().__version__)
-
-    def _runtime(self) -> Any:
-        return runtime(self.name, *self.modules)
 
     def build(self, graph: DeployGraph, progress: Progress) -> bytes:
-        self.version()
-        progress("exporting to ONNX")
-        content = onnx_bytes(graph)
+        content = super().build(graph, progress)
         progress("building the plan")
         return self.plan(content, progress)
 
     def plan(self, content: bytes, progress: Progress) -> bytes:
         """The serialised plan of an ONNX graph; BackendError with the parser's words."""
-        trt = self._runtime()
+        trt = self.runtime()
         logger = trt.Logger(trt.Logger.ERROR)
         builder = trt.Builder(logger)
         probe = builder.create_network(self._flags(trt))  # its parser does not keep it alive
@@ -113,7 +94,7 @@ class Plans:
     def load(
         self, built: bytes, graph: DeployGraph, device: torch.device, threads: int
     ) -> PlanEngine:
-        trt = self._runtime()
+        trt = self.runtime()
         logger = trt.Logger(trt.Logger.ERROR)
         reader = trt.Runtime(logger)
         engine = reader.deserialize_cuda_engine(built)

@@ -96,26 +96,31 @@ def on_device(graph: DeployGraph, device: torch.device) -> DeployGraph:
     return moved
 
 
-class Eager:
-    """The graph as it stands: no build, so it runs while another backend builds; the reference.
+class Torch:
+    """What both have in common: PyTorch's version, and no build of ours to keep."""
 
-    captures: make CUDA graphs; without, a context is there at once and every call costs more.
-    """
-
-    name = "eager"
     word: EngineWord | None = None
     devices: tuple[str, ...] = ("cpu", "cuda")
     keeps = False
-    aside = False
-
-    def __init__(self, captures: bool = True) -> None:
-        self._captures = captures
 
     def version(self) -> str:
         return torch.__version__
 
     def build(self, graph: DeployGraph, progress: Progress) -> bytes:
         return b""
+
+
+class Eager(Torch):
+    """The graph as it stands: no build, so it runs while another backend builds; the reference.
+
+    captures: make CUDA graphs; without, a context is there at once and every call costs more.
+    """
+
+    name = "eager"
+    aside = False
+
+    def __init__(self, captures: bool = True) -> None:
+        self._captures = captures
 
     def load(
         self, built: bytes, graph: DeployGraph, device: torch.device, threads: int
@@ -123,7 +128,7 @@ class Eager:
         return TorchEngine(on_device(graph, device), device, self._captures)
 
 
-class Inductor:
+class Inductor(Torch):
     """torch.compile: kernels in Triton, or C++ on a CPU (minutes a shape there).
 
     What it compiles it keeps in a cache of its own; nothing of it is loaded from ours. Its own
@@ -131,16 +136,7 @@ class Inductor:
     """
 
     name = "inductor"
-    word: EngineWord | None = None
-    devices: tuple[str, ...] = ("cpu", "cuda")
-    keeps = False
     aside = True
-
-    def version(self) -> str:
-        return torch.__version__
-
-    def build(self, graph: DeployGraph, progress: Progress) -> bytes:
-        return b""
 
     def load(
         self, built: bytes, graph: DeployGraph, device: torch.device, threads: int

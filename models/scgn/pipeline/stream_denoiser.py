@@ -127,6 +127,7 @@ class StreamDenoiser:
         self._cache = EngineCache(running.cache)
         self._lanes: OrderedDict[Key, Standing] = OrderedDict()
         self._lock = threading.Lock()  # of the table of lanes; never held while anything is built
+        self._one_build = threading.Lock()
         self._builds: dict[Key, threading.Thread] = {}
         self._stopping = stopping or threading.Event()  # ends builds that are under way
         self._progress = progress
@@ -187,11 +188,16 @@ class StreamDenoiser:
                 self._lanes.popitem(last=False)
 
     def _better(self, key: Key) -> None:
-        """Build the chosen engine of a lane that runs eager, and replace the lane."""
+        """Build the chosen engine of a lane that runs eager, and replace the lane.
+
+        One build at a time, and none for a kind of frame that others have pushed out meanwhile.
+        """
         try:
-            self._build(key)
-            self._put(key, self._standing(key, self.choice.backend))
-            LOG.info("engine ready", extra=_facts(key, self.choice.backend.name))
+            with self._one_build:
+                if key in self._lanes and not self._stopping.is_set():
+                    self._build(key)
+                    self._put(key, self._standing(key, self.choice.backend))
+                    LOG.info("engine ready", extra=_facts(key, self.choice.backend.name))
         except Exception as error:  # whatever it is, frames go on as they are
             if not self._stopping.is_set():
                 LOG.error(
