@@ -194,7 +194,7 @@ class StreamDenoiser:
         """
         try:
             with self._one_build:
-                if key in self._lanes and not self._stopping.is_set():
+                if key in self._lanes:
                     self._build(key)
                     self._put(key, self._standing(key, self.choice.backend))
                     LOG.info("engine ready", extra=_facts(key, self.choice.backend.name))
