@@ -14,7 +14,7 @@ from scgn.peers.peer import Body, Peer
 from scgn.peers.restormer import Restormer
 from scgn.peers.unet import UNet
 from scgn.sizes import Architecture, Design, Size
-from scgn.student import HalfSideStudent, QuarterSideStudent
+from scgn.student import Student
 
 BODIES: dict[Architecture, Callable[[Size, int], Body]] = {
     "dncnn": DnCNN,
@@ -22,8 +22,7 @@ BODIES: dict[Architecture, Callable[[Size, int], Body]] = {
     "nafnet": NAFNet,
     "restormer": Restormer,
     "unet": UNet,
-    "student2": HalfSideStudent,
-    "student4": QuarterSideStudent,
+    "student4": Student,
 }
 
 

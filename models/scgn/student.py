@@ -1,8 +1,8 @@
 """Students: plain residual networks on unshuffled frames, cheap enough for a live view.
 
 A student learns from a trained SCGN (`scgn distill`) and from the truth. It has none of SCGN's
-ideas, only its Wiener start: convolutions run at 1/2 or 1/4 of the side, where each costs a
-quarter or a sixteenth and sees twice or four times as far (as in FFDNet, section III-A).
+ideas, only its Wiener start: convolutions run at a quarter of the side, where each costs a
+sixteenth and sees four times as far (FFDNet, section III-A, does so at half the side).
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from torch.nn import functional
 
 from scgn.peers.peer import Body
 from scgn.sizes import Size
+
+QUARTER = 4  # sixteen pixels a position; at half the side a lattice is too wide to be seen whole
 
 
 class ResidualBlock(nn.Module):
@@ -31,32 +33,20 @@ class ResidualBlock(nn.Module):
 
 
 class Student(Body):
-    """`blocks` residual blocks between two convolutions, at 1/factor of the side.
+    """`blocks` residual blocks between two convolutions, at a quarter of the side.
 
-    (B,inputs,H,W) -> (B,1,H,W), H and W multiples of `factor`.
+    (B,inputs,H,W) -> (B,1,H,W), H and W multiples of 4.
     """
 
-    def __init__(self, size: Size, inputs: int, factor: int) -> None:
+    multiple = QUARTER
+
+    def __init__(self, size: Size, inputs: int = 1) -> None:
         super().__init__()
-        self.multiple = factor
-        self.head = nn.Conv2d(inputs * factor**2, size.channels, 3, padding=1)
+        pixels = QUARTER**2
+        self.head = nn.Conv2d(inputs * pixels, size.channels, 3, padding=1)
         self.blocks = nn.Sequential(*(ResidualBlock(size.channels) for _ in range(size.blocks)))
-        self.tail = nn.Conv2d(size.channels, factor**2, 3, padding=1)
+        self.tail = nn.Conv2d(size.channels, pixels, 3, padding=1)
 
     def forward(self, given: Tensor) -> Tensor:
-        features = self.blocks(self.head(functional.pixel_unshuffle(given, self.multiple)))
-        return functional.pixel_shuffle(self.tail(features), self.multiple)
-
-
-class HalfSideStudent(Student):
-    """Four pixels a position: for a GPU."""
-
-    def __init__(self, size: Size, inputs: int = 1) -> None:
-        super().__init__(size, inputs, factor=2)
-
-
-class QuarterSideStudent(Student):
-    """Sixteen pixels a position: for a CPU."""
-
-    def __init__(self, size: Size, inputs: int = 1) -> None:
-        super().__init__(size, inputs, factor=4)
+        features = self.blocks(self.head(functional.pixel_unshuffle(given, QUARTER)))
+        return functional.pixel_shuffle(self.tail(features), QUARTER)

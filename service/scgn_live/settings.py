@@ -60,7 +60,8 @@ class Settings(BaseSettings):
     insecure: bool = Field(False, description="allow addresses beyond loopback without any key")
 
     network: str = Field(
-        "tiny-clean", description="shipped network by name, or path of a .safetensors or .pth file"
+        "preview-clean",
+        description="shipped network by name, or path of a .safetensors or .pth file",
     )
     engine: Literal["scgn", "pass-through"] = Field(
         "scgn", description="what frames go through; pass-through returns them as they came"

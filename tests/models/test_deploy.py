@@ -298,7 +298,7 @@ WHOLE = {
     "no bands": Design("scgn", Size(8, 1, Parts(band=False)), "wiener"),
     "no deviation": Design("scgn", Size(8, 1, Parts(deviation=False)), "image"),
     "no frequency": Design("scgn", Size(8, 1, Parts(frequency=False, band=False)), "feature"),
-    "fast": Design("student2", Size(8, 1), "wiener"),
+    "fast": Design("student4", Size(12, 1), "wiener"),
     "preview": Design("student4", Size(8, 2), "wiener"),
     "student alone": Design("student4", Size(8, 1), "none"),
     "dncnn": Design("dncnn", Size(8, 2), "image"),

@@ -27,7 +27,7 @@ from scgn.sizes import Design, Size, design_named
 
 SMALL = {
     "scgn": Design("scgn", Size(8, 1), "wiener"),
-    "fast": Design("student2", Size(8, 1), "wiener"),
+    "fast": Design("student4", Size(12, 1), "wiener"),
     "preview": Design("student4", Size(8, 1), "wiener"),
 }
 SIDES = [(20, 24), (21, 27), (24, 33)]

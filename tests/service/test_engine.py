@@ -105,7 +105,7 @@ def test_nan_frames_fail_and_the_next_is_served(tmp_path: Path) -> None:
             frames, end = sub.series("s")
     assert [(f["frame"], f["lost"]) for f in frames] == [(2, {"non_finite": 1, "too_small": 1})]
     assert end["ledger"]["failed"] == {"non_finite": 1, "too_small": 1}
-    assert frames[0]["model"].startswith("scgn-tiny-clean-")
+    assert frames[0]["model"].startswith("scgn-preview-clean-")
     assert frames[0]["channels"][0] == {"name": "denoised", "dtype": "<f4", "shape": [32, 32]}
 
 

@@ -75,7 +75,7 @@ def test_health_status_metrics_and_docs(service: RunningService) -> None:
     denoise_one(service, "s", noise_frame(1, SHAPE))
     wait_for(lambda: admin.status()["frames_measured"] == 1, "the frame being measured")
     status = admin.status()
-    assert status["model"].startswith("scgn-tiny-clean-")
+    assert status["model"].startswith("scgn-preview-clean-")
     assert status["series"][0]["published"] == 1
     assert status["latency_ms"]["p99"] >= status["engine_ms"]["p50"] > 0
     assert set(status["versions"]) == {"python", "scgn-live", "numpy", "pyzmq", "torch"}
