@@ -79,9 +79,11 @@ def stream(
     plan: TrainingPlan, camera: NoiseModel | None, first: int, workers: int
 ) -> Iterator[Pairs]:
     """Pairs of the steps from `first` to the plan's end; drawn ahead by workers, if any."""
+    # Made anew, not forked: a fork of a process with other libraries' threads can crash.
     loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
         StepData(plan, camera, first), batch_size=None, shuffle=False, num_workers=workers,
         worker_init_fn=_start_worker, prefetch_factor=4 if workers else None,
+        multiprocessing_context="spawn" if workers else None,
     )  # fmt: skip
     return (Pairs(given, wanted) for given, wanted in loader)
 
