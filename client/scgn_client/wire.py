@@ -32,6 +32,7 @@ SAID_WHEN_NIL = ("calibration", "series")
 USER_BYTES_MAX = 4 * 1024
 UINT64_MAX = 2**64 - 1
 DTYPES = ("|u1", "<u2", ">u2", "<i2", "<u4", "<i4", "<f4")
+PUBLISHED_DTYPES = (*DTYPES, "<f2")  # a service may be set to publish half precision
 
 # Every reason a message can be rejected for; counters and docs list the same words.
 REASONS = (
@@ -249,8 +250,9 @@ def _channels(described: Sequence[Mapping[str, Any]], pixels: Sequence[Buffer]) 
     offset = 0
     for position, channel in enumerate(described):
         rows, columns = _shape(channel["shape"])
-        if channel["dtype"] not in DTYPES:
-            _reject("dtype", f"expected one of {' '.join(DTYPES)}, got {_short(channel['dtype'])}")
+        if channel["dtype"] not in PUBLISHED_DTYPES:
+            expected, got = " ".join(PUBLISHED_DTYPES), _short(channel["dtype"])
+            _reject("dtype", f"expected one of {expected}, got {got}")
         dtype = np.dtype(channel["dtype"])
         source = pixels[0 if joined else position]
         if not joined:

@@ -27,6 +27,7 @@ from support import (
 
 from scgn_client import wire
 from scgn_client.errors import ReceiveTimeout
+from scgn_client.messages import PublishedFrame
 from scgn_client.receiver import LatestReceiver
 from scgn_live.app import App
 
@@ -295,3 +296,19 @@ def test_golden_messages_decode_to_what_they_always_did() -> None:
         pixels = [bytes.fromhex(part) for part in entry["pixels"]]
         message = wire.decode_published(bytes.fromhex(entry["hex"]), pixels)
         assert repr(message) == entry["decoded"], name
+
+
+@pytest.mark.parametrize(("output", "dtype"), [("uint16", "<u2"), ("float16", "<f2")])
+def test_denoised_pixels_come_in_the_dtype_that_was_set(tmp_path: Path, output, dtype) -> None:
+    """Of any network; the client takes it, and the display levels are of the same pixels."""
+    changes = {"engine": "scgn", "network": "tiny-clean", "backend": "eager", "shapes": ()}
+    frame = np.random.default_rng(0).poisson(300, (24, 32)).astype("<u2")
+    with running_app(tmp_path, **changes, output_dtype=output) as app, subscribed(app) as sub:
+        with push(app.ingest.endpoint) as camera:
+            camera.send_multipart(frame_parts("s", 0, frame))
+            while len(parts := sub.socket.recv_multipart()) < 4:
+                pass  # beats and the start come before
+    received = wire.decode_published(parts[1], parts[2:])
+    assert isinstance(received, PublishedFrame)
+    assert received.denoised.dtype.str == dtype
+    assert 200 < received.display[0] < np.median(received.denoised) < received.display[1] < 400
