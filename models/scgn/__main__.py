@@ -19,6 +19,7 @@ from scgn.simulate import dataset as dataset_command
 from scgn.simulate.dataset import DatasetError
 from scgn.stacks import StackError
 from scgn.train import TrainingError
+from scgn.train import caution as shrink_command
 from scgn.train import command as train_command
 from scgn.train import distill as distill_command
 
@@ -30,6 +31,7 @@ COMMANDS = {
     "train": (train_command, "train on simulated frames; resumes where it stopped"),
     "distill": (distill_command, "train a fast student of a trained network"),
     "calibrate": (calibrate_command, "noise and references of a camera from its own frames"),
+    "shrink": (shrink_command, "take back a share of a network's correction"),
     "compile": (compile_command, "build the engine of a network for a camera's frames"),
     "dataset": (dataset_command, "write a fixed set of simulated pairs"),
     "evaluate": (evaluate_command, "any methods in one table, on simulated or real frames"),

@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def default_precision(device: torch.device, backend: str = "auto") -> Precision:
-    """float16 on a GPU, where it is fastest and 70 dB from float64; float32 on a CPU."""
+    """float16 on a GPU, where products are fastest; float32 on a CPU."""
     for_gpu = device.type == "cuda" or backend in ("tensorrt", "rtx")
     return "float16" if for_gpu else "float32"
 

@@ -17,7 +17,7 @@ from scgn.checkpoint import CheckpointError, describe, load_network, save_checkp
 from scgn.network import Network
 from scgn.peers.peer import Peer
 from scgn.sizes import STUDENTS, Size
-from scgn.student import QUARTER, Student
+from scgn.student import QUARTER, Student, line_means
 from scgn.train import Sitting, TrainingError, TrainingPlan
 from scgn.train.command import seconds_per_step
 from scgn.train.data import Pairs, draw, pairs
@@ -57,22 +57,31 @@ def test_student_network_takes_any_frame(design, shape) -> None:
 
 
 @torch.inference_mode()
-def changed_by(student: Student, row: int, column: int) -> tuple[range, range]:
-    """Rows and columns of the result that one pixel of the frame decides."""
-    before = frames(1, 1, 64, 64)
-    after = before.clone()
-    after[..., row, column] += 10
-    changed = (student(after) != student(before))[0, 0].nonzero()
-    low, high = changed.amin(0).tolist(), changed.amax(0).tolist()
-    return range(low[0], high[0] + 1), range(low[1], high[1] + 1)
-
-
-def test_student_sees_four_times_as_far() -> None:
-    """Four convolutions reach four positions, each as wide as four pixels."""
+def test_student_sees_four_times_as_far_and_lines_whole() -> None:
+    """Four convolutions reach four positions of four pixels; a line's mean reaches its end."""
     student = shaken(Student(Size(32, 1)), seed=0)
-    place, reach = 32 // QUARTER, 4
-    expected = range((place - reach) * QUARTER, (place + reach + 1) * QUARTER)
-    assert changed_by(student, 32, 32 + QUARTER - 1) == (expected, expected)
+    before = frames(1, 1, 96, 96)
+    after = before.clone()
+    after[..., 48, 51] += 10
+    changed = (student(after) != student(before))[0, 0]
+    reach = range(4 * (48 // QUARTER - 4), 4 * (48 // QUARTER + 5))
+    near = torch.zeros(96, dtype=torch.bool)
+    near[list(reach)] = True
+    beside = near[:, None] | near[None, :]
+    assert not changed[~beside].any(), "neither near nor on the pixel's lines"
+    assert changed[near][:, near].all()
+    assert changed[near].any(dim=0).all()
+    assert changed[:, near].any(dim=1).all()
+
+
+def test_lines_are_the_means_of_what_the_estimate_leaves() -> None:
+    given = frames(2, 2, 8, 12)
+    rest = given[:, 0] - given[:, 1]
+    lines = line_means(given)
+    assert torch.equal(lines[:, 0], rest.mean(1, keepdim=True).expand(2, 8, 12))
+    assert torch.equal(lines[:, 1], rest.mean(2, keepdim=True).expand(2, 8, 12))
+    alone = line_means(given[:, :1])
+    assert torch.equal(alone[:, 1], given[:, 0].mean(2, keepdim=True).expand(2, 8, 12))
 
 
 @pytest.mark.parametrize("design", STUDENTS.values(), ids=STUDENTS)

@@ -191,6 +191,17 @@ def test_validation_draws_no_training_frame() -> None:
     assert TrainingPlan().seed != VALIDATION_SEED
 
 
+def test_power_counts_harm_more_than_as_much_gain() -> None:
+    """It is the square of the relative error, and tells the same of a network in dB."""
+    data = validation_pairs(LEARNS)
+    relative, power = (
+        frame_errors(replace(LEARNS, loss=loss), torch.nn.Identity(), data)
+        for loss in ("relative", "power")
+    )
+    torch.testing.assert_close(power, relative.square())
+    assert relative.max() > 1, "a noisy frame is worse than its estimate"
+
+
 def test_frame_errors_are_in_noise_units() -> None:
     """A network that returns its input is wrong by the noise itself: 1 whatever the gain."""
     rng = np.random.default_rng(0)

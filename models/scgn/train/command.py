@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -16,7 +17,7 @@ from scgn.sizes import DESIGNS
 from scgn.stacks import StackError
 from scgn.train.curves import draw_curves
 from scgn.train.data import draw, pairs
-from scgn.train.plan import TrainingError, TrainingPlan, named_plan
+from scgn.train.plan import Loss, TrainingError, TrainingPlan, named_plan
 from scgn.train.run import Sitting, clock_of, train, train_step
 from scgn.train.state import begin
 from scgn.train.teacher import Teacher
@@ -38,6 +39,7 @@ def add_arguments(
     parser.add_argument("--sides", type=int, nargs="+", help="sides of training frames, px")
     parser.add_argument("--pixels-per-step", type=int, help=f"default {plan.pixels_per_step}")
     parser.add_argument("--peak-rate", type=float, help=f"learning rate, default {plan.peak_rate}")
+    parser.add_argument("--loss", choices=get_args(Loss), help=f"default {plan.loss}")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], help="of convolutions")
     parser.add_argument("--seed", type=int, default=plan.seed)
     parser.add_argument("--start-from", help="begin with this network's weights (name or path)")
@@ -85,7 +87,7 @@ def plan_of(args: argparse.Namespace, camera: Calibration | None) -> TrainingPla
     flags = {
         "target": args.target, "steps": args.steps, "sides_px": args.sides and tuple(args.sides),
         "pixels_per_step": args.pixels_per_step, "peak_rate": args.peak_rate,
-        "precision": args.precision,
+        "precision": args.precision, "loss": args.loss,
     }  # fmt: skip
     given = {name: value for name, value in flags.items() if value is not None}
     return named_plan(

@@ -10,7 +10,8 @@ from scgn.checkpoint import InputUnits, Target
 from scgn.simulate import Recipe
 from scgn.sizes import Design, design_named
 
-Loss = Literal["relative", "rmse", "l1"]
+Loss = Literal["relative", "power", "rmse", "l1"]
+RELATIVE: tuple[Loss, ...] = ("relative", "power")  # to the Wiener estimate's own error
 Precision = Literal["float32", "bfloat16"]
 Data = Literal["physical", "paper"]
 
@@ -95,7 +96,7 @@ def named_plan(recipe: str, **changes: Any) -> TrainingPlan:
     if recipe not in known:
         raise TrainingError(f"unknown recipe {recipe!r}, expected one of {sorted(known)}")
     plan = TrainingPlan(**(known[recipe] | changes))
-    if plan.target == "atom_map" and plan.loss == "relative":
+    if plan.target == "atom_map" and plan.loss in RELATIVE:
         return replace(plan, loss="rmse")  # no estimate of a map to be relative to
     return plan
 

@@ -23,7 +23,7 @@ from scgn.calibration import Calibration
 from scgn.checkpoint import describe, save_checkpoint
 from scgn.noise import NoiseModel
 from scgn.train.data import Pairs, stream, validation_pairs
-from scgn.train.plan import TrainingPlan, learning_rate
+from scgn.train.plan import RELATIVE, TrainingPlan, learning_rate
 from scgn.train.state import TrainingState, begin, resume, save_state, update_average
 from scgn.train.teacher import Teacher
 from scgn.wiener import wiener
@@ -52,6 +52,7 @@ def frame_errors(plan: TrainingPlan, forward: Forward, data: Pairs) -> Tensor:
 
     `relative`: the rmse over that of the Wiener estimate, so that every frame counts by what can
     still be gained on it. Over the noise alone, faint frames counted for nothing and got worse.
+    `power`: its square, which weighs harm done to one frame more than as much gained on another.
     """
     half = plan.precision == "bfloat16"
     with torch.autocast(data.given.device.type, torch.bfloat16, enabled=half):
@@ -60,7 +61,10 @@ def frame_errors(plan: TrainingPlan, forward: Forward, data: Pairs) -> Tensor:
     if plan.loss == "l1":
         return error.abs().mean(dim=(1, 2, 3))
     root: Tensor = (error.square().mean(dim=(1, 2, 3)) + 1e-6).sqrt()
-    return root / estimate_rms(data) if plan.loss == "relative" else root
+    if plan.loss not in RELATIVE:
+        return root
+    relative = root / estimate_rms(data)
+    return relative.square() if plan.loss == "power" else relative
 
 
 @torch.no_grad()
@@ -101,8 +105,8 @@ def validate(state: TrainingState, plan: TrainingPlan, data: Pairs) -> dict[str,
     parts = [frame_errors(plan, state.average, frame.to(state.device)) for frame in frames]
     errors = torch.cat(parts).cpu()
     found = {"error": float(errors.mean())}
-    if plan.loss == "relative":
-        over_estimate = -20 * torch.log10(errors)
+    if plan.loss in RELATIVE:
+        over_estimate = (-10 if plan.loss == "power" else -20) * torch.log10(errors)
         estimate = -10 * torch.log10(estimate_rms(data).square() / noise_power(data))
         found |= {
             "gain_db": float((estimate + over_estimate).mean()),
