@@ -11,7 +11,7 @@ from scgn.architectures import build_network
 from scgn.checkpoint import describe, load_network, save_checkpoint
 from scgn.sizes import Design, Size
 from scgn.train import TrainingError
-from scgn.train.caution import FACTORS, mean_psnr, shrink
+from scgn.train.caution import FACTORS, chosen, mean_psnr, shrink
 from scgn.wiener import wiener
 
 SMALL = {
@@ -46,6 +46,11 @@ def test_a_network_that_only_harms_is_shrunk_most() -> None:
     table = mean_psnr(shaken(build_network(SMALL["student"]), seed=2))
     assert list(table) == list(FACTORS)
     assert sorted(table, key=lambda factor: -table[factor]) == list(FACTORS)
+
+
+def test_as_much_is_kept_as_costs_a_tenth_of_a_decibel() -> None:
+    assert chosen({0.2: 18.0, 0.4: 19.0, 0.6: 18.95, 0.8: 18.91, 1.0: 18.5}) == 0.8
+    assert chosen({0.2: 18.0, 1.0: 19.0}) == 1.0
 
 
 def test_command_writes_weights_that_say_so(tmp_path, capsys) -> None:

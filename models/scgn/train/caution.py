@@ -26,7 +26,8 @@ from scgn.train.plan import TrainingError
 from scgn.units import noise_units
 from scgn.wiener import wiener
 
-FACTORS = tuple(round(0.1 * tenth, 1) for tenth in range(3, 11))
+FACTORS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 11))
+TOLERANCE_DB = 0.1  # of the best: what is lost there keeps more of what was learned of other frames
 FRAMES, SIDE_PX = 6, 256  # as the classical filters'
 
 
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = load_network(args.network)
     checked(checkpoint)
     table = {} if args.factor is not None else mean_psnr(checkpoint.network)
-    factor = args.factor if args.factor is not None else max(table, key=lambda f: table[f])
+    factor = chosen(table) if args.factor is None else args.factor
     known = checkpoint.provenance
     how: dict[str, Any] = {"factor": factor, "psnr_db_by_factor": table, "of": checkpoint.id}
     shrink(checkpoint.network, factor)
@@ -53,6 +54,12 @@ def run(args: argparse.Namespace) -> int:
         *(f"{f:g}: {db:.2f} dB" for f, db in table.items()),
     )
     return 0
+
+
+def chosen(table: dict[float, float]) -> float:
+    """The largest factor whose mean PSNR is within TOLERANCE_DB of the best."""
+    least = max(table.values()) - TOLERANCE_DB
+    return max(factor for factor, db in table.items() if db >= least)
 
 
 def checked(checkpoint: Checkpoint) -> None:
