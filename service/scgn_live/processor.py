@@ -190,7 +190,7 @@ def build_processor(
         torch.set_num_threads(settings.threads)
     device = device_named(settings.device)
     choice = choose(settings.backend, device.device)
-    precision = settings.precision or default_precision(device.device)
+    precision = settings.precision or default_precision(choice.backend, device.device)
     running = Running(
         settings.network, precision, settings.output_dtype, settings.in_flight, settings.threads,
         settings.engine_cache,

@@ -71,7 +71,8 @@ class Settings(BaseSettings):
         Field("auto", description="what runs the network; auto takes the fastest that is installed")
     )
     precision: Literal["float32", "float16", "bfloat16"] | None = Field(
-        None, description="of the network's products; unset: float16 on CUDA, float32 on a CPU"
+        None,
+        description="of the network's products; unset: the fastest that shows no difference",
     )
     output_dtype: Literal["float32", "float16", "uint16"] = Field(
         "float32", description="of denoised pixels; uint16 rounds and clips to 0..65535"

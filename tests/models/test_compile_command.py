@@ -12,8 +12,9 @@ from networks import shaken
 
 from scgn.__main__ import main
 from scgn.architectures import build_network
-from scgn.backends import BackendError
+from scgn.backends import BACKENDS, BackendError, backend_named
 from scgn.backends.backend import why_not
+from scgn.backends.openvino import OpenVino
 from scgn.backends.tensorrt import TensorRtRtx
 from scgn.checkpoint import describe, load_network, save_checkpoint
 from scgn.compile import default_precision, shape_of
@@ -55,7 +56,8 @@ def test_engine_is_built_and_then_found(tmp_path, scgn, capsys) -> None:
     steps, line = capsys.readouterr().out.splitlines()
     assert steps == "scgn compile: 16x24: exporting to ONNX"
     identity = load_network(scgn).id
-    assert line.startswith(f"{identity} 16x24 float32: openvino ")
+    precision = default_precision(backend_named("openvino"), CPU)
+    assert line.startswith(f"{identity} 16x24 {precision}: openvino ")
     assert re.search(r", 0\.\d MiB, built and run once in \d+\.\d s$", line)
     assert main(flags) == 0
     (line,) = capsys.readouterr().out.splitlines()
@@ -142,8 +144,18 @@ def test_size_is_rows_by_columns() -> None:
 
 
 def test_precision_is_the_devices_unless_given() -> None:
-    assert default_precision(CPU) == default_precision(CPU, "openvino") == "float32"
-    assert default_precision(CUDA) == default_precision(CPU, "rtx") == "float16"
+    found = {name: default_precision(backend_named(name), CPU) for name in BACKENDS}
+    assert found["eager"] == found["onnxruntime"] == "float32"
+    assert found["rtx"] == found["tensorrt"] == "float16"
+    assert default_precision(backend_named("inductor"), CUDA) == "float16"
+
+
+@pytest.mark.parametrize(("has", "precision"), [(True, "bfloat16"), (False, "float32")])
+def test_openvino_takes_bfloat16_where_the_cpu_multiplies_in_it(
+    has, precision, monkeypatch
+) -> None:
+    monkeypatch.setattr(OpenVino, "has_bfloat16", lambda _: has)
+    assert default_precision(backend_named("openvino"), CPU) == precision
 
 
 # ---- TensorRT-RTX, which builds without a GPU ----

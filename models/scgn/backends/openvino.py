@@ -41,6 +41,10 @@ class OpenVino(FromOnnx):
     def version(self) -> str:
         return str(self.runtime().get_version())
 
+    def has_bfloat16(self) -> bool:
+        """Whether this CPU multiplies in bfloat16; elsewhere it would only round."""
+        return "BF16" in self.runtime().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
     def load(
         self, built: bytes, graph: DeployGraph, device: torch.device, threads: int
     ) -> OpenVinoEngine:
