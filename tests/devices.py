@@ -310,6 +310,7 @@ class Call:
     ticket: Ticket
     results: Sequence[Bytes]
     word: str = "cpu"
+    ready: bool = False
 
     def wait(self) -> list[Array]:
         self.ticket.wait()

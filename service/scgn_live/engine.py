@@ -53,7 +53,7 @@ class Engine:
     """Takes frames from the ring and gives them back denoised or failed.
 
     `turn` submits, `complete` waits; each belongs to a thread of its own. At most `in_flight` calls
-    are between the two.
+    are between the two. What is ready on submission, as on a CPU, is handed on at once.
     """
 
     def __init__(self, ring: Ring, ledger: Ledger, state: EngineState) -> None:
@@ -63,6 +63,8 @@ class Engine:
         self._warn = OncePerSecond(LOG)
         self._broken = 0
         self._room = threading.Semaphore(state.processor.in_flight)
+        self._counting = threading.Lock()
+        self._outstanding = 0  # calls in the queue, or being completed
         self._under_way: queue.SimpleQueue[UnderWay] = queue.SimpleQueue()
         self.mismatched = 0  # frames that the active calibration does not fit
 
@@ -94,7 +96,14 @@ class Engine:
         calibration = self._fitting(state, slots)
         pending = self._submitted(state.processor, slots, calibration)
         identity = None if calibration is None else calibration.id
-        self._under_way.put(UnderWay(slots, pending, identity, state.processor.model))
+        call = UnderWay(slots, pending, identity, state.processor.model)
+        if pending.ready and self._outstanding == 0:
+            # Nothing to wait for and nothing before it: the other thread would only cost a switch.
+            self._hand_on(call)
+        else:
+            with self._counting:
+                self._outstanding += 1
+            self._under_way.put(call)
 
     def _more_like(self, slot: Slot, processor: Processor) -> list[Slot]:
         """Frames that may go with this one: only those that wait already, and only full batches."""
@@ -131,6 +140,14 @@ class Engine:
             call = self._under_way.get(timeout=TAKE_S)
         except queue.Empty:
             return
+        try:
+            self._hand_on(call)
+        finally:
+            with self._counting:
+                self._outstanding -= 1
+
+    def _hand_on(self, call: UnderWay) -> None:
+        """Finish the frames of a call, in whichever thread has the oldest one."""
         results = self._results(call)
         for slot, result in zip(call.slots, results, strict=True):
             self._finish(slot, result, call)

@@ -24,10 +24,13 @@ Bytes = NDArray[np.uint8]
 
 
 class Pending(Protocol):
-    """Frames under way. word: how they ran, as the wire says it."""
+    """Frames under way. word: how they ran, as the wire says it; ready: nothing to wait for."""
 
     @property
     def word(self) -> str: ...
+
+    @property
+    def ready(self) -> bool: ...
 
     def wait(self) -> Sequence[Array | Exception]:
         """For each frame (rows, columns), or why it failed; called once, in order of submission."""
@@ -77,6 +80,7 @@ class Finished:
 
     results: Sequence[Array | Exception]
     word: str = "cpu"
+    ready: bool = True
 
     def wait(self) -> Sequence[Array | Exception]:
         return self.results

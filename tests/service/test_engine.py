@@ -123,7 +123,7 @@ def test_an_engine_that_fails_for_good_ends_the_process(tmp_path: Path) -> None:
             assert not app.ended.is_set()
             camera.send_multipart(frame_parts("s", index, noise_frame(1)))
         assert app.ended.wait(5)
-        assert app.failed_stage() == "complete"
+        assert app.failed_stage() == "engine"
     assert app.exit_status() == EXIT_STAGE_DIED
 
 

@@ -2,7 +2,8 @@
 
 from scgn.pipeline.device import CpuDevice, CudaDevice, Device, DeviceLost, device_named
 from scgn.pipeline.lane import Lane, Pipeline, Ticket
-from scgn.pipeline.stream_denoiser import Frames, Results, StreamDenoiser
+from scgn.pipeline.results import Frames, Results
+from scgn.pipeline.stream_denoiser import StreamDenoiser
 
 __all__ = [
     "CpuDevice", "CudaDevice", "Device", "DeviceLost", "Frames", "Lane", "Pipeline", "Results",

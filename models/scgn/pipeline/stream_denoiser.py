@@ -10,12 +10,11 @@ import functools
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from scgn.backends import Backend, Choice
@@ -32,7 +31,8 @@ from scgn.deploy.recipe import SIDE_MIN, CameraDtype, OutputDtype, Precision
 from scgn.deploy.references import References, references
 from scgn.pipeline.building import BuildProcess
 from scgn.pipeline.device import Bytes, Device
-from scgn.pipeline.lane import Lane, Pipeline, Ticket
+from scgn.pipeline.lane import Lane, Pipeline
+from scgn.pipeline.results import Frames, Results
 
 LOG = logging.getLogger(__name__)
 LANES_MAX = 8  # shapes kept on the device; the least recently used goes
@@ -43,14 +43,6 @@ Key = tuple[tuple[int, int], str, int]  # shape, camera dtype, batch
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Frames:
-    """One call: frames of one shape and dtype, and the host memory of each result, bytes."""
-
-    raws: Sequence[Array]
-    results: Sequence[Bytes]
-
-
 @dataclass
 class Standing:
     """A lane, what runs it, and how its better engine stands: for people and for the wire."""
@@ -59,32 +51,6 @@ class Standing:
     backend: str
     word: EngineWord
     state: str = "ready"  # or `building`, or why its engine could not be built
-
-
-@dataclass
-class Results:
-    """A call under way. `wait` is to be called once; word: how it ran, as the wire says it."""
-
-    ticket: Ticket
-    frames: Frames
-    dtype: str
-    word: EngineWord
-
-    def wait(self) -> list[Array | FrameError]:
-        """For each frame (rows, columns) in its result's memory, or why there is none."""
-        facts = self.ticket.wait()
-        shape = self.ticket.lane.recipe.shape
-        rows = zip(self.frames.results, facts, strict=True)
-        return [_checked(pixels.view(self.dtype).reshape(shape), row) for pixels, row in rows]
-
-
-def _checked(denoised: Array, facts: NDArray[np.float32]) -> Array | FrameError:
-    level, scale, mean = (float(value) for value in facts)
-    if not np.isfinite(level + scale):
-        return FrameError("non_finite", "frame holds NaN or infinite values")
-    if not np.isfinite(mean):
-        return FrameError("non_finite", "network gave NaN or infinite values")
-    return denoised
 
 
 @dataclass(frozen=True)
