@@ -18,7 +18,7 @@ needs_movies = pytest.mark.skipif(not MOVIES.exists(), reason=f"no real movies a
 
 
 def test_cpu_networks_ship() -> None:
-    assert {"compact-clean", "tiny-clean"} <= set(CLEAN)
+    assert {"compact-clean", "tiny-clean", "preview-clean", "fast-clean"} <= set(CLEAN)
 
 
 @pytest.mark.parametrize("name", CLEAN)
@@ -53,7 +53,7 @@ def test_empty_beam_stays_empty(name, dose) -> None:
 
 
 @needs_movies
-@pytest.mark.parametrize("name", CLEAN)
+@pytest.mark.parametrize("name", [name for name in CLEAN if name != "fast-clean"])
 def test_real_frame_denoised_alone_resembles_the_others(name) -> None:
     """More than the best Gaussian's does, its width chosen with the answer in hand."""
     from scgn.evaluate.methods import method_named
@@ -64,11 +64,21 @@ def test_real_frame_denoised_alone_resembles_the_others(name) -> None:
 
 
 @needs_movies
-def test_unseen_second_exposure_is_told_better_than_by_the_best_gaussian() -> None:
+def test_fast_student_is_behind_on_real_frames_as_its_card_says() -> None:
+    """docs/models.md: trained for minutes, below the best Gaussian there."""
+    from scgn.evaluate.methods import method_named
+    from scgn.evaluate.real import movie_result
+
+    found = movie_result(MOVIES, [method_named("fast-clean", CPU)])
+    assert found["noisy"] < 0.3 < found["methods"]["fast-clean"] < found["best_gaussian"]["score"]
+
+
+@needs_movies
+@pytest.mark.parametrize("name", ["compact-clean", "preview-clean"])
+def test_unseen_second_exposure_is_told_better_than_by_the_best_gaussian(name) -> None:
     """uMSE of two exposures of one liquid cell, 13 % of whose pixels are clipped."""
     from scgn.evaluate.methods import method_named
     from scgn.evaluate.real import pair_result
 
-    name = "compact-clean"
     found = pair_result(MOVIES, [method_named(name, CPU)])
     assert found["methods"][name] < found["best_gaussian"]["score"] < found["noisy"]
