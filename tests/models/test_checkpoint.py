@@ -220,7 +220,8 @@ def test_the_default_network_is_shipped() -> None:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_network_is_small_loads_and_runs(name) -> None:
     file = resources.files("scgn") / "weights" / f"{name}.safetensors"
-    assert len(file.read_bytes()) < 8_000_000  # float32 of the paper's size has 6.6 MB
+    most = 5_000_000 if name == "fast-clean" else 2_000_000  # a GPU's; nobody loads it on a laptop
+    assert len(file.read_bytes()) < most
     checkpoint = load_network(name)
     assert checkpoint.provenance.name == name
     assert checkpoint.id.startswith(f"scgn-{name}-")
