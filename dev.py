@@ -25,7 +25,7 @@ PYTHON = BIN / "python"
 CUDA = os.environ.get("SCGN_TORCH") == "cuda"
 TORCH = "2.13.0"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-BENCHMARKS = ("bench_wire", "bench_service", "bench_generator", "bench_backends")
+BENCHMARKS = ("bench_wire", "bench_service", "bench_generator", "bench_backends", "bench_precision")
 
 
 def run(*command: str | Path) -> int:

@@ -50,9 +50,12 @@ def lattice(seed: int) -> NDArray[Any]:
     return counts
 
 
-def way(checkpoint: Checkpoint, backend: str, precision: str) -> tuple[Call, float]:
+def way(
+    checkpoint: Checkpoint, backend: str, precision: str, camera: str = "<u2"
+) -> tuple[Call, float]:
     """A call of one backend and what its first build took, s."""
-    recipe = DeployRecipe((SIDE_PX, SIDE_PX), precision=precision)  # type: ignore[arg-type]
+    shape = (SIDE_PX, SIDE_PX)
+    recipe = DeployRecipe(shape, camera, precision=precision)  # type: ignore[arg-type]
     device, begun = CpuDevice(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         engine = compiled(

@@ -125,8 +125,7 @@ def line(checkpoint: Checkpoint, made: Built, backend: Backend, ran: str, second
 
 def default_precision(backend: Backend, device: torch.device) -> Precision:
     """The fastest that costs no visible digit: float16 on a GPU; on a CPU bfloat16 where OpenVINO
-    and the CPU have it (twice as fast; PSNR against the truth moves by 0.005 dB at most), else
-    float32.
+    and the CPU have it (`benchmarks/results/bench_precision.json`), else float32.
     """
     if device.type == "cuda" or backend.word == "tensorrt":
         return "float16"
