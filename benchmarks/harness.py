@@ -53,7 +53,7 @@ def percentiles(values: Any) -> dict[str, float]:
 def save(name: str, rows: dict[str, Any], seconds: float) -> None:
     """Print the result and, with --save, write results/NAME.json with machine and command."""
     taken, ticks = (now - then for now, then in zip(stolen(), BEGUN, strict=True))
-    command = "python " + " ".join([f"benchmarks/{name}.py", *sys.argv[1:]])
+    command = "python " + " ".join([f"-m benchmarks.{name}", *sys.argv[1:]])
     result = {
         "command": command, "date": time.strftime("%Y-%m-%d"), "seconds": round(seconds, 1),
         "machine": machine(), "stolen_share": round(taken / max(1, ticks), 3), **rows,
