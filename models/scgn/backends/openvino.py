@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -12,6 +13,16 @@ from scgn.backends.from_onnx import FromOnnx
 from scgn.deploy import DeployGraph
 
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+
+
+@functools.cache
+def core(openvino: Any) -> Any:
+    """The process' one ov::Core, for as long as the process lives.
+
+    Its CPU plugin gives the thread that makes it a stack for signal handlers, and frees that stack
+    in whichever thread drops the plugin last: the next signal then ended the process (SIGSEGV).
+    """
+    return openvino.Core()
 
 
 class OpenVinoEngine:
@@ -43,7 +54,7 @@ class OpenVino(FromOnnx):
 
     def has_bfloat16(self) -> bool:
         """Whether this CPU multiplies in bfloat16; elsewhere it would only round."""
-        return "BF16" in self.runtime().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return "BF16" in core(self.runtime()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
     def load(
         self, built: bytes, graph: DeployGraph, device: torch.device, threads: int
@@ -54,5 +65,6 @@ class OpenVino(FromOnnx):
             "INFERENCE_PRECISION_HINT": HINTS[graph.recipe.precision],
             "PERFORMANCE_HINT": "LATENCY",
         }
-        core = openvino.Core()
-        return OpenVinoEngine(openvino, core.compile_model(core.read_model(built), "CPU", settings))
+        plugin = core(openvino)
+        model = plugin.compile_model(plugin.read_model(built), "CPU", settings)
+        return OpenVinoEngine(openvino, model)
