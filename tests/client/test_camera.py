@@ -257,8 +257,9 @@ def test_send_frames_reports_rate_and_lateness() -> None:
 
 
 @pytest.mark.parametrize("on_timeout", ["raise", "skip"])
-def test_a_frame_that_is_not_taken(on_timeout: str) -> None:
+def test_a_frame_that_is_not_taken(on_timeout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A PULL that nobody reads: queues fill up, then frames are not taken any more."""
+    monkeypatch.setattr("scgn_client.sender.HAND_OVER_S", 0)  # nor when the sender closes
     frame = np.zeros((1024, 1024), np.uint16)
     with zmq.Context() as context, context.socket(zmq.PULL) as pull:
         pull.setsockopt(zmq.RCVHWM, 1)
