@@ -6,6 +6,7 @@
     python3 dev.py check     what CI runs: style, types, import contracts, tests
     python3 dev.py bench     every benchmark that needs no GPU; --save writes the results
     python3 dev.py install   only make .venv
+    python3 dev.py browser   Chromium for the tests of the live view (Debian and Ubuntu, as root)
 
 What follows the verb goes to the command behind it. SCGN_TORCH=cuda installs the GPU packages.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +27,10 @@ PYTHON = BIN / "python"
 CUDA = os.environ.get("SCGN_TORCH") == "cuda"
 TORCH = "2.13.0"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+# Tests with real processes and clocks run one after the other. The rest is arithmetic: a file of it
+# on each core.
+SERIAL = ("tests/client", "tests/service", "tests/deploy", "tests/test_gpu_stages.py")
+WORKERS = min(4, os.cpu_count() or 1)
 BENCHMARKS = ("bench_wire", "bench_service", "bench_generator", "bench_backends", "bench_precision")
 
 
@@ -77,6 +83,27 @@ def install() -> None:
     mark.write_text(stamp())
 
 
+def test(words: list[str]) -> int:
+    """What the words name in one process, or everything: first what may share the cores."""
+    pytest = (PYTHON, "-m", "pytest", "-m", "not gpu")
+    if words:
+        return run(*pytest, *words)
+    apart = [word for place in SERIAL for word in ("--ignore", place)]
+    os.environ["OMP_NUM_THREADS"] = "1"  # threads of two processes on one core wait for each other
+    status = run(*pytest, "-n", str(WORKERS), "--dist", "worksteal", *apart)
+    del os.environ["OMP_NUM_THREADS"]
+    return status or run(*pytest, *SERIAL)
+
+
+def browser() -> int:
+    """Debian's Chromium, unless a browser is there; tests of the live view are skipped without."""
+    if shutil.which("chromium"):
+        return 0
+    apt = ["apt-get", "-y", "-qq", "-o", "Dpkg::Use-Pty=0"]
+    os.environ["DEBIAN_FRONTEND"] = "noninteractive"
+    return run(*apt, "update") or run(*apt, "install", "--no-install-recommends", "chromium")
+
+
 def check() -> int:
     """Everything that must hold before a commit; stops at the first that does not."""
     must(PYTHON, "-m", "ruff", "check", ".")
@@ -96,14 +123,16 @@ def main() -> int:
     if sys.version_info < (3, 11):
         sys.exit(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}")
     verb, *words = sys.argv[1:] or ["help"]
-    if verb not in ("demo", "test", "check", "bench", "install"):
+    if verb not in ("demo", "test", "check", "bench", "install", "browser"):
         print(__doc__)
         return 0 if verb in ("help", "-h", "--help") else 2
+    if verb == "browser":
+        return browser()
     install()
     if verb == "demo":
         return run(PYTHON, "-m", "scgn_live", "demo", *words)
     if verb == "test":
-        return run(PYTHON, "-m", "pytest", "-m", "not gpu", *words)
+        return test(words)
     if verb == "check":
         return check()
     return bench(words) if verb == "bench" else 0

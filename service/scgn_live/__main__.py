@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from scgn_live.config import load_settings
 from scgn_live.serve import ROLES, run_role, serve_command
-from scgn_live.settings import SettingsError, load_settings
+from scgn_live.settings import SettingsError
 
 USAGE = """usage: scgn-live serve [--config FILE] [flags]   run the service (see serve --help)
        scgn-live check [--config FILE] [flags]   show the settings that serve would use

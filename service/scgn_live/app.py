@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import platform
 import signal
 import sys
@@ -15,12 +16,12 @@ from typing import Any, Self
 import zmq
 
 from scgn_client.wire import UINT64_MAX
-from scgn_live.calibrations import CalibrationStore
+from scgn_live.calibration_control import CalibrationControl
 from scgn_live.control import ControlServer
 from scgn_live.engine import Engine, EngineState
 from scgn_live.ingest import FrameIngest
 from scgn_live.ledger import Ledger
-from scgn_live.metrics import Metrics
+from scgn_live.metrics import Facts, Metrics
 from scgn_live.processor import build_processor
 from scgn_live.publish import FramePublisher
 from scgn_live.ring import Ring, Slot
@@ -44,18 +45,17 @@ class App:
         self.started_ns = time.time_ns()
         self.ledger = Ledger(settings.max_series)
         self.ring = Ring(settings.ring_slots, settings.overload, self._dropped)
-        self.metrics = Metrics(self.ledger, self.ring)
-        self.store = CalibrationStore(settings.state_dir)
+        self.metrics = Metrics(self.ledger, self.ring, self._facts)
+        self.calibrations = CalibrationControl(settings)
         self.ingest = FrameIngest(settings, self.ring, self.ledger)
         self.publisher = FramePublisher(settings, self.ring, self.ledger, self.metrics)
         self.engine: Engine
         self.stages: dict[str, Stage] = {}
         self.ended = threading.Event()
-        self.calibration_problem: str | None = None
         self.starting: str | None = "starting"  # what `start` is at; None once frames can come
         handlers = {
             "health": self._health, "status": self._status, "metrics": self._metrics,
-            "activate": self._activate,
+            **self.calibrations.handlers(),
         }  # fmt: skip
         self.control = ControlServer(control, handlers)
 
@@ -76,7 +76,7 @@ class App:
 
         The control socket comes first, so that health can say what a long build is at.
         """
-        self.store.open()
+        self.calibrations.store.open()
         self._begin(control=self.control)
         try:
             self._load_and_bind()
@@ -86,13 +86,15 @@ class App:
             raise
 
     def _load_and_bind(self) -> None:
-        calibration, self.calibration_problem = self.store.active()
+        calibration = self.calibrations.load_active()
         processor = build_processor(self.settings, self.ended, self._progress)
-        self.engine = Engine(self.ring, self.ledger, EngineState(processor, calibration))
+        state, seen = EngineState(processor, calibration), self.calibrations.seen()
+        self.engine = Engine(self.ring, self.ledger, state, seen)
         self.ring.keep_in(processor.host)
         if calibration is not None:
             processor.prepare(calibration)
         self._begin(publish=self.publisher, ingest=self.ingest)
+        self.calibrations.engine = self.engine
         self.starting = None
         facts = {"model": processor.model, **self.endpoints()}
         LOG.info("frames can come", extra=facts)
@@ -165,7 +167,7 @@ class App:
             stood_s = now - stage.turned_s
             if stage.error is None and stood_s > self.settings.ready_s and self._stuck(stage):
                 reasons.append(f"stage {stage.name} has stood for {stood_s:.1f} s")
-        return reasons
+        return reasons + self.calibrations.reasons_not_ready()
 
     def _stuck(self, stage: Stage) -> bool:
         # With `block` the ingest rightly stands while the ring is full and moving.
@@ -173,26 +175,28 @@ class App:
         return not (blocked and self.ring.depths()["free"] == 0)
 
     def _health(self, _: dict[str, Any]) -> dict[str, Any]:
-        return {"reasons": self.reasons_not_ready()}
+        return {"reasons": self.reasons_not_ready(), "pid": os.getpid()}
 
     def _metrics(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"text": self.metrics.exposition()}
 
-    def _activate(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Use the stored calibration of that id (None: none) from the next frame on."""
-        self._must_have_started()
-        identity = asked["id"]
-        calibration = None if identity is None else self.store.load(identity)
-        self.engine.prepare(calibration)
-        self.store.activate(identity)
-        self.engine.use_calibration(calibration)
-        self.calibration_problem = None
-        LOG.info("calibration active", extra={"calibration": identity})
-        return {"id": identity}
-
     def _must_have_started(self) -> None:
         if self.starting is not None:
             raise RuntimeError(f"starting: {self.starting}")
+
+    def _facts(self) -> Facts:
+        """For the metrics."""
+        version = metadata.version("scgn-live")
+        if self.starting is not None:
+            return Facts(
+                ready=False, calibration="", mismatched=0, model="", engine="", version=version
+            )
+        state = self.engine.state
+        return Facts(
+            ready=not self.reasons_not_ready(), mismatched=self.engine.mismatched,
+            calibration="" if state.calibration is None else state.calibration.id,
+            model=state.processor.model, engine=state.processor.word, version=version,
+        )  # fmt: skip
 
     def _status(self, _: dict[str, Any]) -> dict[str, Any]:
         self._must_have_started()
@@ -209,7 +213,7 @@ class App:
             "calibration": None if calibration is None else calibration.id,
             "calibration_shape": None if calibration is None else list(calibration.shape),
             "calibration_mismatched_frames": self.engine.mismatched,
-            "calibration_problem": self.calibration_problem,
+            "calibration_problem": self.calibrations.problem,
             "series": self.ledger.snapshot(), "totals": totals, "ring": self.ring.depths(),
             **self.metrics.summary(), "endpoints": self.endpoints(),
             "overload": self.settings.overload, "started_ns": self.started_ns,

@@ -1,4 +1,12 @@
-"""Calibrations on disk: one file each, named by its content, and a note of which one is active."""
+"""Calibrations on disk: each named by its content, and a note of which one is in use.
+
+    <id>.npz     the calibration; its name appears last, so where it is the others are
+    <id>.json    where it came from, the verdict and its reasons: the report
+    <id>.png     the report to look at
+    active.json  the active one, those before it, and those that were rolled back
+
+Files are written beside and renamed: a kill at any instant leaves the old content or the new one.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +14,67 @@ import contextlib
 import json
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal
 
 from scgn.calibration import Calibration, CalibrationError, load_calibration, save_calibration
 
 LOG = logging.getLogger(__name__)
+ID = re.compile(r"[0-9a-f]{12}")
+HISTORY_KEPT = 64
+BESIDE = ".new-"
+
+State = Literal["staged", "active", "replaced", "rolled back"]
+
+
+@dataclass(frozen=True)
+class Activity:
+    """Ids: the active calibration (None: frames go uncorrected), those active before it, oldest
+    first, and those that a rollback took out of use.
+    """
+
+    active: str | None = None
+    before: list[str | None] = field(default_factory=list)
+    rolled_back: list[str] = field(default_factory=list)
+
+    def then(self, identity: str | None) -> Activity:
+        """After the activation of that one."""
+        before = [*self.before, self.active][-HISTORY_KEPT:]
+        back = [other for other in self.rolled_back if other != identity]
+        return Activity(identity, before if identity != self.active else self.before, back)
+
+    def back(self) -> Activity:
+        """After a rollback: the one before is active again."""
+        taken = [] if self.active is None else [self.active]
+        back = [*(other for other in self.rolled_back if other != self.active), *taken]
+        return Activity(self.before[-1], self.before[:-1], back[-HISTORY_KEPT:])
+
+    def without(self, identity: str) -> Activity:
+        """As if that one had never been active."""
+        return replace(
+            self,
+            before=[other for other in self.before if other != identity],
+            rolled_back=[other for other in self.rolled_back if other != identity],
+        )
+
+    def state(self, identity: str) -> State:
+        """Of a stored calibration."""
+        if identity == self.active:
+            return "active"
+        if identity in self.rolled_back:
+            return "rolled back"
+        return "replaced" if identity in self.before else "staged"
 
 
 class CalibrationStore:
-    """The folder `calibrations` of the state folder. Files are written beside and renamed."""
+    """The folder `calibrations` of the state folder.
+
+    The HTTP process adds and deletes, the frame process activates: no file has two writers.
+    """
 
     def __init__(self, state_dir: Path) -> None:
         self._folder = state_dir / "calibrations"
@@ -26,45 +84,119 @@ class CalibrationStore:
         """Make the folder; OSError names it when it cannot be written."""
         self._folder.mkdir(parents=True, exist_ok=True)
 
-    def path(self, identity: str) -> Path:
-        """Where the calibration of that id lies."""
-        return self._folder / f"{identity}.npz"
+    def sweep(self) -> None:
+        """Remove what a kill left half done. Only for the process that adds and deletes."""
+        for path in self._folder.iterdir():
+            orphan = path.suffix in (".json", ".png") and ID.fullmatch(path.stem)
+            if path.name.startswith(BESIDE) or (orphan and not self.path(path.stem).exists()):
+                path.unlink(missing_ok=True)
 
-    def add(self, calibration: Calibration) -> None:
-        """Keep a calibration; the same content twice is one file."""
-        with self._written_aside(self.path(calibration.id)) as beside:
-            save_calibration(beside, calibration)
+    def path(self, identity: str, suffix: str = ".npz") -> Path:
+        """Where the calibration of that id, its report or its picture lies."""
+        return self._folder / f"{identity}{suffix}"
+
+    # What is there.
+
+    def ids(self) -> list[str]:
+        """Of every stored calibration, the newest first."""
+        found = [path for path in self._folder.glob("*.npz") if ID.fullmatch(path.stem)]
+        return [path.stem for path in sorted(found, key=_age, reverse=True)]
+
+    def has(self, identity: str) -> bool:
+        """Whether a calibration of that id is stored; False for what is no id at all."""
+        return bool(ID.fullmatch(identity)) and self.path(identity).exists()
 
     def load(self, identity: str) -> Calibration:
         """The calibration of that id; CalibrationError when it is missing or damaged."""
         return load_calibration(self.path(identity))
 
-    def activate(self, identity: str | None) -> None:
-        """Note which one the next start begins with; None for no calibration."""
+    def report(self, identity: str) -> dict[str, Any]:
+        """What is known of it beside its content; empty when nothing was written down."""
+        try:
+            found = json.loads(self.path(identity, ".json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def activity(self) -> Activity:
+        """Which one is active and which were; ValueError, OSError when the note is damaged."""
+        if not self._active.exists():
+            return Activity()
+        noted = json.loads(self._active.read_text())
+        if not isinstance(noted, dict) or "active" not in noted:
+            raise ValueError(f"expected a note of the active calibration, got {noted!r}")
+        return Activity(noted["active"], noted.get("before", []), noted.get("rolled_back", []))
+
+    # The HTTP process.
+
+    def add(
+        self,
+        calibration: Calibration,
+        report: dict[str, Any] | None = None,
+        picture: bytes | None = None,
+    ) -> None:
+        """Keep a calibration; the same content twice is one file, with the newer report."""
+        if picture is not None:
+            with self._written_aside(self.path(calibration.id, ".png")) as beside:
+                beside.write_bytes(picture)
+        if report is not None:
+            self.write_report(calibration.id, report)
+        with self._written_aside(self.path(calibration.id)) as beside:
+            save_calibration(beside, calibration)
+
+    def write_report(self, identity: str, report: dict[str, Any]) -> None:
+        """Keep the report alone."""
+        with self._written_aside(self.path(identity, ".json")) as beside:
+            beside.write_text(json.dumps(report, allow_nan=False))
+
+    def delete(self, identity: str) -> None:
+        """Forget a calibration that is not active."""
+        for suffix in (".npz", ".json", ".png"):
+            self.path(identity, suffix).unlink(missing_ok=True)
+        _sync(self._folder)
+
+    # The frame process.
+
+    def note(self, activity: Activity) -> None:
+        """Note which one the next start begins with."""
         with self._written_aside(self._active) as beside:
-            beside.write_text(json.dumps({"active": identity}))
+            beside.write_text(json.dumps(asdict(activity)))
 
     @contextlib.contextmanager
     def _written_aside(self, path: Path) -> Iterator[Path]:
         """A file of its own to write, which then takes the place of `path` at once."""
-        descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=".new-")
+        descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=BESIDE)
         beside = Path(name)
         try:
             yield beside
             os.fsync(descriptor)
             beside.replace(path)
+            _sync(self._folder)
         finally:
             os.close(descriptor)
             beside.unlink(missing_ok=True)
 
     def active(self) -> tuple[Calibration | None, str | None]:
         """The noted calibration, and a sentence when it cannot be used."""
-        if not self._active.exists():
-            return None, None
         try:
-            identity = json.loads(self._active.read_text())["active"]
+            identity = self.activity().active
             return (None if identity is None else self.load(identity)), None
         except (OSError, ValueError, KeyError, TypeError, CalibrationError) as error:
             LOG.error("active calibration cannot be used", extra={"error": str(error)})
             words = (isinstance(error, OSError) and error.strerror) or str(error)
             return None, f"active calibration cannot be used: {words}"
+
+
+def _age(path: Path) -> float:
+    with contextlib.suppress(OSError):  # deleted meanwhile
+        return path.stat().st_mtime
+    return 0.0
+
+
+def _sync(folder: Path) -> None:
+    """Have the folder's names on disk, not only in memory."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

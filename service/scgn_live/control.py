@@ -21,7 +21,11 @@ Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class ControlError(Exception):
-    """The frame process refused a request."""
+    """The frame process refused a request; `kind` is the name of the error it met there."""
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class ControlTimeout(ControlError):
@@ -66,7 +70,7 @@ class ControlServer:
             # the path that operating system errors carry.
             LOG.warning("request failed", extra={"error": repr(error)})
             words = (isinstance(error, OSError) and error.strerror) or str(error)
-            answer = msgpack.packb({"ok": False, "error": words})
+            answer = msgpack.packb({"ok": False, "error": words, "kind": type(error).__name__})
         return answer
 
 
@@ -83,5 +87,5 @@ async def request(endpoint: str, timeout_s: float, **asked: Any) -> dict[str, An
             raise ControlTimeout(f"frame process did not answer {asked['do']} in {timeout_s:.1f} s")
         answer: dict[str, Any] = msgpack.unpackb(await socket.recv())
     if not answer.pop("ok"):
-        raise ControlError(answer["error"])
+        raise ControlError(answer["error"], answer["kind"])
     return answer

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,10 +57,17 @@ class Engine:
     are between the two. What is ready on submission, as on a CPU, is handed on at once.
     """
 
-    def __init__(self, ring: Ring, ledger: Ledger, state: EngineState) -> None:
+    def __init__(
+        self,
+        ring: Ring,
+        ledger: Ledger,
+        state: EngineState,
+        seen: Sequence[Callable[[Slot], None]] = (),
+    ) -> None:
         self._ring = ring
         self._ledger = ledger
         self._state = state
+        self._seen = seen  # shown every frame before it is submitted
         self._warn = OncePerSecond(LOG)
         self._broken = 0
         self._room = threading.Semaphore(state.processor.in_flight)
@@ -67,6 +75,7 @@ class Engine:
         self._outstanding = 0  # calls in the queue, or being completed
         self._under_way: queue.SimpleQueue[UnderWay] = queue.SimpleQueue()
         self.mismatched = 0  # frames that the active calibration does not fit
+        self.mismatched_s: float | None = None  # when the last of them was (monotonic)
 
     @property
     def state(self) -> EngineState:
@@ -93,6 +102,9 @@ class Engine:
             return
         state = self._state
         slots = [slot, *self._more_like(slot, state.processor)]
+        for show in self._seen:
+            for each in slots:
+                show(each)
         calibration = self._fitting(state, slots)
         pending = self._submitted(state.processor, slots, calibration)
         identity = None if calibration is None else calibration.id
@@ -116,6 +128,7 @@ class Engine:
         if calibration is None or calibration.shape == slots[0].header.shape:
             return calibration
         self.mismatched += len(slots)
+        self.mismatched_s = time.monotonic()
         expected, got = calibration.shape, slots[0].header.shape
         text = f"calibration {calibration.id} is for {expected}, frame is {got}: not corrected"
         self._warn.warn("calibration_shape", text)

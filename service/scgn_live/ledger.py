@@ -15,6 +15,7 @@ from typing import Any
 from scgn_client.messages import Start
 
 ENDED_KEPT = 256  # runs whose ledger can still be asked for
+ARRIVALS_KEPT = 4096  # arrivals that the rate is taken from
 LOSSES_KEPT = 256  # losses not yet told, before neighbours are told as one
 
 
@@ -73,6 +74,7 @@ class Ledger:
         self._closing: list[Run] = []  # ended or replaced, frames may still be in flight
         self._past: deque[Run] = deque(maxlen=ENDED_KEPT)
         self._totals: Counter[tuple[str, str]] = Counter()
+        self._arrivals_s: deque[float] = deque(maxlen=ARRIVALS_KEPT)
 
     # Arrivals: the ingest thread.
 
@@ -104,6 +106,8 @@ class Ledger:
                 self._lose(run, "missing", index - 1, index - run.expected)
             run.expected = index + 1
             run.in_flight += 1
+            self._totals["received", ""] += 1
+            self._arrivals_s.append(run.touched_s)
             return Arrival.ACCEPTED
 
     def run_of(self, source: str, series: str, index: int) -> tuple[Run, list[Run]]:
@@ -213,9 +217,17 @@ class Ledger:
             return [
                 {"source": run.start.source, "series": run.start.series,
                  "state": "ended" if run.ended else "open",
+                 "exposure_ms": run.start.exposure_ms, "pixel_size_nm": run.start.pixel_size_nm,
                  "last_published": run.last_published, **run.buckets()}
                 for run in runs
             ]  # fmt: skip
+
+    def rate_in_fps(self, window_s: float) -> float:
+        """Frames that came in over the last `window_s`, per second."""
+        now = time.monotonic()
+        with self._lock:
+            inside = [at_s for at_s in self._arrivals_s if at_s > now - window_s]
+        return (len(inside) - 1) / (now - inside[0]) if len(inside) > 1 else 0.0
 
     def totals(self) -> dict[tuple[str, str], int]:
         """(bucket, reason) -> frames or messages since the process began; never falls."""

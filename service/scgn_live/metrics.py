@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypedDict
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
@@ -24,6 +24,7 @@ RECENT = 4096  # frames behind the percentiles of the status page
 RATE_WINDOW_S = 10.0
 
 _HELP = {
+    "received": "Frames that came in",
     "published": "Frames published",
     "dropped": "Frames let go on purpose",
     "failed": "Frames that could not be processed",
@@ -53,12 +54,57 @@ class LedgerCollector(Collector):
         yield depth
 
 
+class Facts(TypedDict):
+    """What the service is at; ids are empty where there is none."""
+
+    ready: bool
+    calibration: str
+    mismatched: int
+    model: str
+    engine: str
+    version: str
+
+
+class FactsCollector(Collector):
+    """Readiness, calibration, model and the age of what viewers see, read when asked."""
+
+    def __init__(self, facts: Callable[[], Facts], age_s: Callable[[], float]) -> None:
+        self._facts, self._age_s = facts, age_s
+
+    def collect(self) -> Iterable[Metric]:
+        facts = self._facts()
+        yield _gauge("scgn_ready", "1 when a frame sent now would be denoised", facts["ready"])
+        active = facts["calibration"] != ""
+        yield _gauge("scgn_calibration_active", "1 while frames are corrected", active)
+        yield CounterMetricFamily(
+            "scgn_calibration_mismatched_frames", "Frames that the active calibration does not fit",
+            value=facts["mismatched"],
+        )  # fmt: skip
+        text = "Time since the newest published frame was received, s; NaN before the first"
+        yield _gauge("scgn_frame_age_seconds", text, self._age_s())
+        names = ("model", "engine", "calibration", "version")
+        info = GaugeMetricFamily("scgn_info", "What frames go through", labels=names)
+        info.add_metric(
+            [facts["model"], facts["engine"], facts["calibration"], facts["version"]], 1
+        )
+        yield info
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=float(value))
+
+
 class Metrics:
     """Times of every stage. `frame_left` is called once a frame, by the publisher."""
 
-    def __init__(self, ledger: Ledger, ring: Ring) -> None:
+    def __init__(
+        self, ledger: Ledger, ring: Ring, facts: Callable[[], Facts] | None = None
+    ) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(LedgerCollector(ledger, ring))
+        if facts is not None:
+            self.registry.register(FactsCollector(facts, self.age_s))
+        self._ledger = ledger
         stage_s = Histogram(
             "scgn_stage_seconds", "Time of one frame in each stage, s", ["stage"],
             buckets=BUCKETS_S, registry=self.registry,
@@ -66,6 +112,14 @@ class Metrics:
         self._stage_s = {stage: stage_s.labels(stage) for stage in STAGES}
         self._lock = threading.Lock()
         self._recent: deque[tuple[float, float, float]] = deque(maxlen=RECENT)
+
+    def age_s(self) -> float:
+        """Time since the newest frame that went out was received, s; NaN before the first."""
+        with self._lock:
+            if not self._recent:
+                return float("nan")
+            left_s, took_s, _ = self._recent[-1]
+        return time.monotonic() - (left_s - took_s)
 
     def frame_left(self, slot: Slot, left_s: float) -> None:
         """One frame went out at `left_s` (monotonic)."""
@@ -77,13 +131,14 @@ class Metrics:
             self._recent.append((left_s, left_s - slot.received_s, slot.done_s - slot.taken_s))
 
     def summary(self) -> dict[str, Any]:
-        """Rate out over the last seconds (frames/s) and percentiles over the last frames (ms)."""
+        """Rates over the last seconds (frames/s) and percentiles over the last frames (ms)."""
         with self._lock:
             rows = np.array(self._recent).reshape(-1, 3)
         now = time.monotonic()
         inside = rows[rows[:, 0] > now - RATE_WINDOW_S]
         span_s = now - inside[0, 0] if len(inside) else 0.0
         return {
+            "rate_in_fps": round(self._ledger.rate_in_fps(RATE_WINDOW_S), 2),
             "rate_out_fps": round((len(inside) - 1) / span_s, 2) if len(inside) > 1 else 0.0,
             "latency_ms": _percentiles_ms(rows[:, 1]),
             "engine_ms": _percentiles_ms(rows[:, 2]),

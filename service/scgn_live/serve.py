@@ -13,9 +13,10 @@ import threading
 import time
 from pathlib import Path
 
+from scgn_live.config import load_settings
 from scgn_live.control import control_endpoint
 from scgn_live.logs import set_up
-from scgn_live.settings import EXIT_CONFIG, Settings, load_settings
+from scgn_live.settings import EXIT_CONFIG, Settings
 
 LOG = logging.getLogger(__name__)
 BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
@@ -91,7 +92,7 @@ class Child:
 def serve(settings: Settings) -> int:
     """Run both processes until SIGTERM or SIGINT; returns the exit status."""
     set_up(settings.log_level, "supervisor")
-    if exposed := [key for key in ("ingest", "frames", "latest", "http") if settings.beyond(key)]:
+    if exposed := settings.unguarded():
         LOG.warning("INSECURE: anyone who reaches these can use them", extra={"keys": exposed})
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,31 +1,24 @@
-"""Every setting of the service: TOML file < environment `SCGN_*` < flags; unknown keys refused."""
+"""Every setting of the service, what it may be, and what does not go together."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 import re
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, FiniteFloat, ValidationError, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    CliSettingsSource,
-    EnvSettingsSource,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import Field, FiniteFloat, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from scgn_client.wire import DTYPES
 
 PREFIX = "SCGN_"
 EXIT_CONFIG = 78  # sysexits: the settings cannot work here; restarting would not help
-NOT_SETTINGS = {"SCGN_CONFIG", "SCGN_TORCH"}  # ours too, but read by other parts
+TOKEN = "SCGN_TOKEN"  # a secret: never among the values that are shown and handed on
+TOKEN_LENGTH_MIN = 16
 
 
 class SettingsError(ValueError):
@@ -57,7 +50,10 @@ class Settings(BaseSettings):
     frames: str = Field("tcp://127.0.0.1:5556", description="where every denoised frame goes out")
     latest: str = Field("tcp://127.0.0.1:5557", description="where the newest frame alone goes out")
     http: str = Field("127.0.0.1:8000", description="host:port of health, status and calibrations")
-    insecure: bool = Field(False, description="allow addresses beyond loopback without any key")
+    insecure: bool = Field(False, description="allow addresses beyond loopback without keys")
+    token_file: Path | None = Field(
+        None, description="file of the HTTP bearer token; the variable SCGN_TOKEN is the stronger"
+    )
 
     network: str = Field(
         "preview-clean",
@@ -122,13 +118,53 @@ class Settings(BaseSettings):
         Path.home() / ".local" / "state" / "scgn-live",
         description="folder that survives restarts: calibrations and which one is active",
     )
+    require_calibration: bool = Field(
+        False, description="not ready without an active calibration that fits the frames"
+    )
+    proof_frames: int = Field(
+        32, ge=0, le=1024, description="raw frames of a camera kept to prove a calibration against"
+    )
+    proof_every_s: FiniteFloat = Field(0.1, ge=0, description="time between two kept frames, s")
+    proof_mb: FiniteFloat = Field(256, gt=0, description="memory for kept frames, MB")
+    stream_mb: FiniteFloat = Field(
+        1024, gt=0, description="memory for a series that a calibration is made of, MB"
+    )
     max_upload_mb: FiniteFloat = Field(256, gt=0, description="largest calibration upload, MB")
+    check_s: FiniteFloat = Field(60, gt=0, description="time that checking an upload may take, s")
+    check_mb: FiniteFloat = Field(
+        4096, gt=0, description="memory that checking an upload may take, MB"
+    )
+    live_s: FiniteFloat = Field(
+        15, gt=0, description="not live once the frame process was silent so long, s"
+    )
+    viewers: int = Field(32, ge=0, description="browsers that may watch the live view at once")
+    viewer_fps: FiniteFloat = Field(60, gt=0, description="most frames a second for one browser")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="log level")
 
     @property
     def max_frame_bytes(self) -> int:
         """Largest payload accepted, bytes: the largest shape in the widest dtype."""
         return self.max_rows * self.max_columns * 4
+
+    def token(self, environment: Mapping[str, str] = os.environ) -> str | None:
+        """The HTTP bearer token, of the environment or else of `token_file`; None without either.
+
+        Raises SettingsError for a file that cannot be read and for a token that can be guessed.
+        """
+        value, where = environment.get(TOKEN), TOKEN
+        if not value and self.token_file is not None:
+            where = f"token_file {self.token_file}"
+            try:
+                value = self.token_file.read_text().strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise SettingsError(f"{where}: cannot be read: {error}") from error
+        elif not value:
+            return None
+        if len(value) < TOKEN_LENGTH_MIN or not value.isascii() or not value.isprintable():
+            got = f"{len(value)}" if value.isascii() else "others"
+            expected = f"expected {TOKEN_LENGTH_MIN} ASCII characters or more"
+            raise SettingsError(f"{where}: {expected}, got {got}")
+        return value
 
     @property
     def http_address(self) -> tuple[str, int]:
@@ -148,10 +184,10 @@ class Settings(BaseSettings):
             frame_kind(text)
         return value
 
-    @field_validator("state_dir", "engine_cache")
+    @field_validator("state_dir", "engine_cache", "token_file")
     @classmethod
-    def _home_is_known(cls, value: Path) -> Path:
-        return value.expanduser()
+    def _home_is_known(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser()
 
     @model_validator(mode="after")
     def _http_has_a_port(self) -> Self:
@@ -162,11 +198,17 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _loopback_unless_insecure(self) -> Self:
-        open_to_all = [key for key in ("ingest", "frames", "latest", "http") if self.beyond(key)]
+        open_to_all = self.unguarded()
         if open_to_all and not self.insecure:
             shown = ", ".join(f"{key} = {getattr(self, key)!r}" for key in open_to_all)
-            raise ValueError(f"{shown}: beyond loopback needs insecure = true (no keys are set)")
+            needs = "a token (http) or " if "http" in open_to_all else ""
+            raise ValueError(f"{shown}: beyond loopback needs {needs}insecure = true")
         return self
+
+    def unguarded(self) -> list[str]:
+        """Endpoints that anyone who reaches them can use."""
+        keys = [key for key in ("ingest", "frames", "latest", "http") if self.beyond(key)]
+        return [key for key in keys if key != "http" or self.token() is None]
 
     def beyond(self, key: str) -> bool:
         """Whether the endpoint under `key` is bound to an address other machines can reach."""
@@ -191,71 +233,3 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings, env_settings)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: cannot be read as TOML: {error}") from error
-
-
-def _refuse_unknown(origin: str, keys: Sequence[str]) -> None:
-    known = Settings.model_fields
-    if unknown := [key for key in keys if key not in known]:
-        raise SettingsError(f"{origin}: unknown {', '.join(unknown)}; known: {', '.join(known)}")
-
-
-def load_settings(
-    flags: Sequence[str] = (), environment: Mapping[str, str] = os.environ, prog: str = "scgn-live"
-) -> Settings:
-    """Settings from `--config` (or SCGN_CONFIG), the environment and flags, the later the stronger.
-
-    Raises SettingsError; `--help` and unknown flags exit as argparse does.
-    """
-    flags, config = _split_config(list(flags), environment)
-    stored = _read_toml(Path(config)) if config else {}
-    _refuse_unknown(str(config), list(stored))
-    named = [k for k in environment if k.startswith(PREFIX) and k not in NOT_SETTINGS]
-    _refuse_unknown("environment", [k.removeprefix(PREFIX).lower() for k in named])
-
-    class Sourced(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls, settings_cls: type[BaseSettings], *args: Any, **kwargs: Any
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            cli = CliSettingsSource[Any](
-                settings_cls, cli_parse_args=list(flags), cli_prog_name=prog
-            )
-            return cli, EnvSettingsSource(settings_cls), InitSettingsSource(settings_cls, stored)
-
-    Sourced.__doc__ = "Denoise a camera's frames; flags beat SCGN_* variables beat --config FILE."
-    try:
-        return Settings.model_validate(Sourced().model_dump())  # type: ignore[call-arg]
-    except ValidationError as error:
-        raise SettingsError("; ".join(_sentence(dict(e)) for e in error.errors())) from error
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
-
-
-def _sentence(error: dict[str, Any]) -> str:
-    key = ".".join(str(part) for part in error["loc"])
-    text = error["msg"].removeprefix("Value error, ")
-    return f"{key}: {text}, got {error['input']!r}" if key else text
-
-
-def _split_config(flags: list[str], environment: Mapping[str, str]) -> tuple[list[str], str | None]:
-    """`--config FILE` apart from the flags that are settings."""
-    config = environment.get("SCGN_CONFIG")
-    rest = []
-    while flags:
-        flag = flags.pop(0)
-        if flag == "--config":
-            if not flags:
-                raise SettingsError("--config: expected a file, got nothing")
-            config = flags.pop(0)
-        elif flag.startswith("--config="):
-            config = flag.partition("=")[2]
-        else:
-            rest.append(flag)
-    return rest, config

@@ -10,14 +10,19 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from scgn_live.calibrations import CalibrationStore
 from scgn_live.control import ControlError, request
 from scgn_live.settings import Settings
 from scgn_live.sidecar.calibration_routes import calibration_router
+from scgn_live.sidecar.checker import Checker
+from scgn_live.sidecar.guard import Guard, GuardMiddleware
 from scgn_live.sidecar.limits import UploadLimit
+from scgn_live.sidecar.live.routes import add_live_view
 from scgn_live.sidecar.problems import Problem, on_error, on_invalid, on_problem
+from scgn_live.sidecar.shelf import Shelf
+from scgn_live.sidecar.stream_routes import StreamMakers, stream_router
 from scgn_live.sidecar.watch import FrameProcess
 
 ASK_S = 2.0
@@ -26,35 +31,43 @@ PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 def build_app(settings: Settings, control: str) -> FastAPI:
     """The application of one service; `control` is the frame process' control socket."""
-    frames = FrameProcess(control, settings.ready_s)
-    store = CalibrationStore(settings.state_dir)
+    frames = FrameProcess(control, settings.ready_s, settings.live_s)
+    shelf = Shelf(CalibrationStore(settings.state_dir), control)
+    checker, guard = Checker(settings), Guard.of(settings)
+    makers = StreamMakers(shelf, checker)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        store.open()
+        shelf.store.open()
+        shelf.store.sweep()
         async with frames.watched():
             yield
+        await makers.stop()
 
     app = FastAPI(
         title="scgn-live", version=metadata.version("scgn-live"), lifespan=lifespan,
         description="Health, status and calibrations of a live denoising service.",
     )  # fmt: skip
     app.add_middleware(UploadLimit, limit_bytes=round(settings.max_upload_mb * 1e6))
+    app.add_middleware(GuardMiddleware, guard=guard)  # added last: asked first
     app.add_exception_handler(HTTPException, on_problem)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(Exception, on_error)
-    app.include_router(calibration_router(control, store))
+    app.include_router(stream_router(makers))  # before /calibrations/{identity}
+    app.include_router(calibration_router(shelf, checker))
     _add_health(app, frames)
     _add_status(app, frames)
+    add_live_view(app, settings, frames, guard)
     return app
 
 
 def _add_health(app: FastAPI, frames: FrameProcess) -> None:
     @app.get("/livez", tags=["health"])
     @app.get("/v2/health/live", tags=["health"])
-    async def live() -> dict[str, bool]:
-        """200 while this process answers."""
-        return {"live": True}
+    async def live() -> JSONResponse:
+        """200 while this process answers and the frame process lives, else 503 with the reasons."""
+        reasons = frames.reasons_not_live()
+        return JSONResponse({"live": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
     @app.get("/readyz", tags=["health"])
     @app.get("/v2/health/ready", tags=["health"])
@@ -65,10 +78,6 @@ def _add_health(app: FastAPI, frames: FrameProcess) -> None:
 
 
 def _add_status(app: FastAPI, frames: FrameProcess) -> None:
-    @app.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse("/docs")
-
     @app.get("/status", tags=["status"])
     async def status() -> dict[str, Any]:
         """Ledger per series, rates, queue depths, latency percentiles, model, calibration."""

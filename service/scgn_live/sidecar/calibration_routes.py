@@ -1,83 +1,164 @@
-"""POST /calibrations: references in, checked, stored, active from the next frame on."""
+"""Calibrations over HTTP: upload, proof, activation, rollback.
+
+staged -> active -> replaced or rolled back. An upload is checked in a process of its own and proved
+against the camera's last raw frames; what is in use changes only once all else has gone well.
+"""
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, File, Query, UploadFile
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, File, Path, Query, UploadFile
+from fastapi.responses import FileResponse
+from pydantic import FiniteFloat
 from starlette.concurrency import run_in_threadpool
 
-from scgn.calibration import Calibration, CalibrationError, build_calibration, read_npy
-from scgn_live.calibrations import CalibrationStore
-from scgn_live.control import ControlError, ControlTimeout, request
-from scgn_live.sidecar.problems import Problem
+from scgn.calibration import load_calibration
+from scgn_live.checking.files import CALIBRATION, FRAMES, PICTURE, Task
+from scgn_live.sidecar.checker import Checker
+from scgn_live.sidecar.models import PROBLEMS, Listed, Now, Report, Stored
+from scgn_live.sidecar.shelf import Shelf
 
-ACTIVATE_S = 10.0
-
+CHUNK_BYTES = 1 << 20
+Orientation = Literal[
+    "as-is", "flip-up-down", "flip-left-right", "rotate-180", "rotate-90", "rotate-270",
+    "transpose", "anti-transpose",
+]  # fmt: skip
 Convention = Annotated[
     Literal["multiply", "divide"] | None,
     Query(description="how the gain is meant: corrected = (raw - dark) * gain, or / gain"),
 ]
-Part = Annotated[UploadFile | None, File(description=".npy of rows x columns")]
+Turn = Annotated[
+    Orientation, Query(description="what turns the files onto the frames; counter-clockwise")
+]
+Camera = Annotated[
+    str | None,
+    Query(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="whose frames; default: those that fit"),
+]
+Exposure = Annotated[
+    FiniteFloat | None, Query(gt=0, description="of the references, ms; held against the frames'")
+]
+Activate = Annotated[
+    bool | None,
+    Query(description="true: or say why not; false: only keep it; unset: if it is accepted"),
+]
+Force = Annotated[bool, Query(description="activate although it is suspicious")]
+Id = Annotated[str, Path(pattern=r"^[0-9a-f]{12}$", description="12 hex digits")]
+Stack = "; .npy .npz .tif .mrc .h5 .nxs .emd .dm3 .dm4, one frame or a stack, which is averaged"
+Dark = Annotated[UploadFile | None, File(description=f"dark reference, counts{Stack}")]
+Gain = Annotated[UploadFile | None, File(description=f"gain reference{Stack}")]
+Mask = Annotated[UploadFile | None, File(description="1 where a pixel is defective; one frame")]
+Noise = Annotated[
+    UploadFile | None, File(description="noise model, JSON; a stack of darks tells it")
+]
+Whole = Annotated[UploadFile | None, File(description="a file of `scgn calibrate`, alone")]
+Frames = Annotated[UploadFile | None, File(description=f"raw frames to prove it against{Stack}")]
 
 
-class Stored(BaseModel):
-    """What became of an upload."""
-
-    id: str = Field(description="12 hex digits of the content; in the header of every later frame")
-    active: bool = Field(description="whether frames are corrected with it now")
-    shape: tuple[int, int] = Field(description="rows, columns that a frame must have")
-    masked: int = Field(description="defective pixels, filled from their neighbours")
-
-
-def calibration_router(control: str, store: CalibrationStore) -> APIRouter:
-    """The routes, over one store and one frame process."""
-    router = APIRouter(prefix="/calibrations", tags=["calibrations"])
-
-    @router.post("", status_code=201)
-    async def post_calibration(
-        dark: Part = None, gain: Part = None, mask: Part = None, gain_convention: Convention = None
-    ) -> Stored:
-        """Check, store and activate a calibration made of any of dark, gain and mask.
-
-        `gain_convention` is required with a gain: both conventions are in use, and a wrong guess
-        doubles the fixed pattern instead of removing it.
-        """
-        contents = {
-            field: await part.read()
-            for field, part in (("dark", dark), ("gain", gain), ("mask", mask))
-            if part is not None
-        }
-        calibration = await run_in_threadpool(_checked, contents, gain_convention)
-        await run_in_threadpool(store.add, calibration)
-        await _activate(control, calibration.id)
-        return Stored(
-            id=calibration.id, active=True, shape=calibration.shape, masked=calibration.masked
-        )
-
-    @router.delete("/active")
-    async def deactivate() -> dict[str, Any]:
-        """Correct frames with nothing from now on; stored calibrations stay."""
-        return await _activate(control, None)
-
+def calibration_router(shelf: Shelf, checker: Checker) -> APIRouter:
+    """The routes, over what is stored and what checks it."""
+    router = APIRouter(prefix="/calibrations", tags=["calibrations"], responses=PROBLEMS)
+    _add_upload(router, shelf, checker)
+    _add_questions(router, shelf)
+    _add_changes(router, shelf)
     return router
 
 
-def _checked(contents: dict[str, bytes], convention: Any) -> Calibration:
-    try:
-        arrays: dict[str, Any] = {
-            field: read_npy(field, content) for field, content in contents.items()
-        }
-        return build_calibration(**arrays, gain_convention=convention)
-    except CalibrationError as error:
-        raise Problem(422, error.field, str(error)) from error
+def _add_upload(router: APIRouter, shelf: Shelf, checker: Checker) -> None:
+    @router.post("", status_code=201)
+    async def post_calibration(
+        dark: Dark = None,
+        gain: Gain = None,
+        mask: Mask = None,
+        noise: Noise = None,
+        calibration: Whole = None,
+        frames: Frames = None,
+        gain_convention: Convention = None,
+        orientation: Turn = "as-is",
+        camera: Camera = None,
+        exposure_ms: Exposure = None,
+        activate: Activate = None,
+        force: Force = False,
+    ) -> Stored:
+        """Check references, prove them against raw frames, store them, and activate them.
+
+        `gain_convention` is required with a gain: both conventions are in use, and a wrong guess
+        doubles the fixed pattern instead of removing it. The frames are those sent along, or the
+        last ones of the camera. What is `refused` is stored for its report, and never active.
+        """
+        parts = {
+            "dark": dark, "gain": gain, "mask": mask, "noise": noise, "calibration": calibration,
+            "frames": frames,
+        }  # fmt: skip
+        given = {name: part for name, part in parts.items() if part is not None}
+        task = Task(
+            "upload", {name: part.filename or "" for name, part in given.items()}, gain_convention,
+            orientation, camera, exposure_ms,
+        )  # fmt: skip
+        async with checker.folder() as folder:
+            for name, part in given.items():
+                await _copied(part, folder / name)
+            task = await shelf.with_frames(task, folder / FRAMES)
+            report = await checker.check(folder, task)
+            report |= {"uploaded_ns": time.time_ns()}
+            made = await run_in_threadpool(load_calibration, folder / CALIBRATION)
+            await run_in_threadpool(shelf.keep, made, report, folder / PICTURE)
+        return await shelf.settle(made, report, activate, force)
 
 
-async def _activate(control: str, identity: str | None) -> dict[str, Any]:
-    try:
-        return await request(control, ACTIVATE_S, do="activate", id=identity)
-    except ControlTimeout as error:
-        raise Problem(503, None, f"stored but not active: {error}") from error
-    except ControlError as error:
-        raise Problem(500, None, f"stored but not active: {error}") from error
+async def _copied(part: UploadFile, path: Any) -> None:
+    """An uploaded part as a file of the checker's folder."""
+    with path.open("wb") as file:
+        while chunk := await part.read(CHUNK_BYTES):
+            file.write(chunk)
+
+
+def _add_questions(router: APIRouter, shelf: Shelf) -> None:
+    @router.get("")
+    def list_calibrations() -> list[Listed]:
+        """All that are stored, the newest first."""
+        return [shelf.listed(identity) for identity in shelf.store.ids()]
+
+    @router.get("/{identity}")
+    def get_calibration(identity: Id) -> Report:
+        """The report: verdict, reasons in words, and the numbers of the proof."""
+        return shelf.report(identity)
+
+    @router.get("/{identity}/picture", response_class=FileResponse)
+    def get_picture(identity: Id) -> FileResponse:
+        """The report to look at, PNG."""
+        shelf.must_have(identity, ".png")
+        return FileResponse(shelf.store.path(identity, ".png"), media_type="image/png")
+
+    @router.get("/{identity}/file", response_class=FileResponse)
+    def get_file(identity: Id) -> FileResponse:
+        """The calibration itself, as `scgn train --calibration` and another service take it."""
+        shelf.must_have(identity)
+        path, name = shelf.store.path(identity), f"{identity}.npz"
+        return FileResponse(path, media_type="application/octet-stream", filename=name)
+
+
+def _add_changes(router: APIRouter, shelf: Shelf) -> None:
+    @router.post("/{identity}/activate")
+    async def activate_calibration(identity: Id, force: Force = False) -> Now:
+        """Correct every frame from the next one on with this; `suspicious` needs `force`."""
+        shelf.must_have(identity)
+        shelf.must_be_usable(identity, shelf.store.report(identity), force)
+        return await shelf.activate(identity)
+
+    @router.post("/rollback")
+    async def rollback() -> Now:
+        """Go back to what was in use before the active one, be it none."""
+        return await shelf.rollback()
+
+    @router.delete("/active")
+    async def deactivate() -> Now:
+        """Correct frames with nothing from now on; stored calibrations stay."""
+        return await shelf.activate(None)
+
+    @router.delete("/{identity}")
+    def delete_calibration(identity: Id) -> Now:
+        """Forget a calibration; 409 for the one that is in use."""
+        shelf.must_have(identity)
+        return shelf.delete(identity)

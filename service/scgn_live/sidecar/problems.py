@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -19,6 +20,7 @@ class Problem(HTTPException):
     def __init__(self, status: int, field: str | None, detail: str) -> None:
         super().__init__(status, detail)
         self.field = field
+        self.more: dict[str, Any] = {}  # members beside those of the RFC
 
 
 def problem_response(problem: Problem) -> JSONResponse:
@@ -26,6 +28,7 @@ def problem_response(problem: Problem) -> JSONResponse:
     content = {
         "type": "about:blank", "title": HTTPStatus(problem.status_code).phrase,
         "status": problem.status_code, "detail": problem.detail, "field": problem.field,
+        **problem.more,
     }  # fmt: skip
     return JSONResponse(content, problem.status_code, problem.headers, "application/problem+json")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import AsyncIterator
 
@@ -18,13 +19,26 @@ ANSWER_S = 0.8
 class FrameProcess:
     """Health of the frame process, at most a second old."""
 
-    def __init__(self, control: str, ready_s: float) -> None:
+    def __init__(self, control: str, ready_s: float, live_s: float) -> None:
         self.control = control
-        self._ready_s = ready_s
+        self._ready_s, self._live_s = ready_s, live_s
         self._began_s = time.monotonic()
         self._answered_s: float | None = None
         self._problem: str | None = "frame process has not answered yet"
         self._reasons: list[str] = []
+        self._pid: int | None = None
+
+    def reasons_not_live(self) -> list[str]:
+        """Why the frame process counts as dead, in words; empty while it lives.
+
+        A start that has not answered yet lives: the supervisor has made it a moment ago.
+        """
+        if self._pid is not None and not _exists(self._pid):
+            return [f"frame process {self._pid} is gone"]
+        silent_s = time.monotonic() - (self._answered_s or self._began_s)
+        if silent_s > self._live_s:
+            return [f"frame process has been silent for {silent_s:.1f} s"]
+        return []
 
     def reasons_not_ready(self) -> list[str]:
         """Why frames would not flow now, in words; empty when they would."""
@@ -46,7 +60,7 @@ class FrameProcess:
             self._problem = str(error) or type(error).__name__
         else:
             self._problem, self._answered_s = None, time.monotonic()
-            self._reasons = list(answer["reasons"])
+            self._reasons, self._pid = list(answer["reasons"]), answer["pid"]
 
     async def _ask_for_ever(self) -> None:
         while True:
@@ -63,3 +77,13 @@ class FrameProcess:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,56 @@
+"""`python -m scgn_live.checking FOLDER MEMORY_MB SECONDS`: the folder's task, within limits."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from scgn.calibrate.picture import save_picture as draw_series
+from scgn.calibration import save_calibration
+from scgn.proof.picture import save_picture as draw_proof
+from scgn.references import CalibrationError
+from scgn.stacks import StackError
+from scgn_live.checking.files import CALIBRATION, PICTURE, RESULT, CheckError, Task, read_task
+from scgn_live.checking.limits import limit
+from scgn_live.checking.stream import check_stream
+from scgn_live.checking.upload import check_upload
+
+
+def main(folder: Path) -> None:
+    """Write result.json: a report, or the problem that the sender of the files can mend."""
+    task = read_task(folder)
+    try:
+        answer: dict[str, Any] = {"report": _checked(folder, task)}
+    except CheckError as error:
+        answer = _problem(error.status, error.field, str(error))
+    except CalibrationError as error:
+        answer = _problem(422, error.field, str(error))
+    except StackError as error:
+        answer = _problem(422, None, str(error))
+    except MemoryError:
+        text = f"expected files that can be checked within {task.memory_mb:.0f} MB, got larger ones"
+        answer = _problem(413, None, text)
+    (folder / RESULT).write_text(json.dumps(answer, allow_nan=False))
+
+
+def _checked(folder: Path, task: Task) -> dict[str, Any]:
+    if task.kind == "stream":
+        calibration, report, series = check_stream(folder, task)
+        draw_series(folder / PICTURE, series)
+    else:
+        checked = check_upload(folder, task)
+        calibration, report = checked.calibration, checked.report
+        draw_proof(folder / PICTURE, checked.proof)
+    save_calibration(folder / CALIBRATION, calibration)
+    return report
+
+
+def _problem(status: int, field: str | None, detail: str) -> dict[str, Any]:
+    return {"problem": {"status": status, "field": field, "detail": detail}}
+
+
+if __name__ == "__main__":
+    limit(float(sys.argv[2]), float(sys.argv[3]))  # before anything of an upload is read
+    main(Path(sys.argv[1]))

@@ -1,0 +1,29 @@
+"""What the checking process may use, asked of the kernel before any byte of an upload is read."""
+
+from __future__ import annotations
+
+import os
+import resource
+
+MB = 1_000_000
+NICE = 10  # frames come first
+OUTPUT_MB = 2048  # of one file; far beyond any calibration
+OPEN_FILES = 256
+
+
+def limit(memory_mb: float, time_s: float) -> None:
+    """From here on at most so much address space and processor time, and no core file.
+
+    Beyond the memory Python raises MemoryError; beyond the time the kernel ends the process.
+    """
+    os.nice(NICE)
+    for what, most in {
+        resource.RLIMIT_AS: round(memory_mb * MB),
+        resource.RLIMIT_CPU: max(1, round(time_s)),
+        resource.RLIMIT_FSIZE: OUTPUT_MB * MB,
+        resource.RLIMIT_NOFILE: OPEN_FILES,
+        resource.RLIMIT_CORE: 0,
+    }.items():
+        _, hard = resource.getrlimit(what)
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(what, (most, most))

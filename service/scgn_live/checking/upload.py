@@ -1,0 +1,172 @@
+"""An upload: references read, turned, checked, and proved against raw frames of the camera."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgn.calibrate.estimate import SIDE_MIN, calibrate_references
+from scgn.calibration import Calibration, build_calibration, load_calibration
+from scgn.noise import NoiseModel
+from scgn.proof.orientation import oriented
+from scgn.proof.posted import References
+from scgn.proof.prove import prove
+from scgn.proof.report import Proof
+from scgn_live.checking.files import FRAMES, CheckError, Task
+from scgn_live.checking.readers import format_of, read_stack
+from scgn_live.checking.verdict import judged
+
+Array = NDArray[Any]
+REFERENCES = ("dark", "gain", "mask")
+SHARE_OF_MEMORY = 0.25  # of what the process may use, for the pixels of one file
+NOISE_JSON_MAX = 1_000_000  # bytes
+NOISE_FRAMES_MIN = 4  # of a dark stack, to tell noise from fixed pattern
+SCALARS = ("gain_adu_per_e", "read_noise_adu", "line_noise_adu", "line_axis", "line_correlation")
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """A calibration, what is to be said of it, and what its picture is drawn from."""
+
+    calibration: Calibration
+    report: dict[str, Any]
+    proof: Proof
+
+
+@dataclass(frozen=True, eq=False)
+class Posted:
+    """Arrays as posted, (rows, columns); noise: of the camera, if told or found; told: of each
+    file, what it was.
+    """
+
+    arrays: dict[str, Any]
+    noise: NoiseModel | None
+    told: dict[str, dict[str, Any]]
+    convention: str | None
+
+
+def check_upload(folder: Path, task: Task) -> Checked:
+    """The calibration that the parts make; CheckError or CalibrationError when they make none."""
+    posted = _whole(folder, task) if "calibration" in task.parts else _parts(folder, task)
+    turned: dict[str, Any] = {
+        name: oriented(array, task.orientation) for name, array in posted.arrays.items()
+    }
+    how: Any = {"gain_convention": posted.convention}
+    calibration = build_calibration(**turned, **how, noise=posted.noise)
+    references = References(**posted.arrays, orientation=task.orientation, **how)
+    proof = prove(references, _frames(folder, task))
+    return Checked(calibration, _report(calibration, posted, proof, task), proof)
+
+
+def _parts(folder: Path, task: Task) -> Posted:
+    known = {*REFERENCES, "noise", "frames"}
+    given = [name for name in REFERENCES if name in task.parts]
+    if not given and "noise" not in task.parts:
+        expected = f"calibration: expected at least one of {', '.join(REFERENCES)}"
+        raise CheckError(422, "calibration", f"{expected}, got none")
+    assert known >= set(task.parts), "the form lets no other part in"
+    if not given:
+        text = "noise: expected it beside a dark, gain or mask, which tell the frame's shape"
+        raise CheckError(422, "noise", text)
+    stacks = {name: _stack(folder, task, name) for name in given}
+    arrays = {name: _one(name, stack) for name, stack in stacks.items()}
+    noise = _noise(folder / "noise") if "noise" in task.parts else _noise_of(stacks.get("dark"))
+    told = {
+        name: {
+            "format": format_of(folder / name, task.parts[name]), "frames": len(stack),
+            "dtype": stack.dtype.name, "mean": _number(arrays[name].mean()),
+        }
+        for name, stack in stacks.items()
+    }  # fmt: skip
+    return Posted(arrays, noise, told, task.gain_convention)
+
+
+def _whole(folder: Path, task: Task) -> Posted:
+    """A file that `scgn calibrate` wrote, or that another service gave back."""
+    others = sorted(set(task.parts) - {"calibration", "frames"})
+    if others:
+        text = f"calibration: expected it alone, got {', '.join(others)} beside it"
+        raise CheckError(422, "calibration", text)
+    held = load_calibration(folder / "calibration")
+    arrays: dict[str, Array] = {"mask": held.mask}
+    arrays |= {k: v for k in ("dark", "gain") if (v := getattr(held, k)) is not None}
+    told = {"calibration": {"format": ".npz", "id": held.id}}
+    return Posted(arrays, held.noise, told, "multiply" if "gain" in arrays else None)
+
+
+def _stack(folder: Path, task: Task, name: str) -> Array:
+    limit = SHARE_OF_MEMORY * task.memory_mb * 1e6
+    stack = read_stack(folder / name, name, task.parts[name], limit)
+    most = task.side_max if task.orientation in ("as-is",) else (max(task.side_max),) * 2
+    if any(side > limit for side, limit in zip(stack.shape[1:], most, strict=True)):
+        expected = f"{name}: expected at most {most[0]} x {most[1]} px"
+        raise CheckError(422, name, f"{expected}, got {stack.shape[1]} x {stack.shape[2]}")
+    return stack
+
+
+def _one(name: str, stack: Array) -> Array:
+    """The frame that a stack stands for: its mean; a mask has only one."""
+    if len(stack) == 1:
+        return np.asarray(stack[0])
+    if name == "mask":
+        raise CheckError(422, "mask", f"mask: expected one frame, got {len(stack)}")
+    return np.asarray(stack.mean(0, dtype=np.float64), np.float32)
+
+
+def _noise_of(dark: Array | None) -> NoiseModel | None:
+    """Of a stack of dark frames: read and line noise; the gain is not in it."""
+    if dark is None or len(dark) < NOISE_FRAMES_MIN or min(dark.shape[1:]) < SIDE_MIN:
+        return None
+    if not np.isfinite(dark).all():
+        return None
+    return calibrate_references(dark, [])[0].noise
+
+
+def _noise(path: Path) -> NoiseModel:
+    """Noise from JSON: the fields of NoiseModel, `autocorrelation` as rows of numbers."""
+    try:
+        if path.stat().st_size > NOISE_JSON_MAX:
+            raise ValueError(f"more than {NOISE_JSON_MAX} bytes")
+        content = json.loads(path.read_text())
+        lags = np.asarray(content.pop("autocorrelation", [[1.0]]), np.float32)
+        return NoiseModel(**content, autocorrelation=lags)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        expected = f"noise: expected JSON of {', '.join(SCALARS)} and autocorrelation"
+        raise CheckError(422, "noise", f"{expected}, got {str(error)[:200]}") from error
+
+
+def _frames(folder: Path, task: Task) -> Array | None:
+    """Frames sent along, else those that the service kept."""
+    if "frames" in task.parts:
+        limit = SHARE_OF_MEMORY * task.memory_mb * 1e6
+        stack = read_stack(folder / "frames", "frames", task.parts["frames"], limit)
+        if not np.isfinite(stack).all():
+            raise CheckError(422, "frames", "frames: expected finite values, got some that are not")
+        return stack
+    kept = folder / FRAMES
+    return np.load(kept, allow_pickle=False) if kept.exists() else None
+
+
+def _report(calibration: Calibration, posted: Posted, proof: Proof, task: Task) -> dict[str, Any]:
+    verdict, reasons = judged(proof, task, calibration.shape)
+    noise = calibration.noise
+    sent = "frames" in task.parts
+    return {
+        "id": calibration.id, "origin": "upload", "verdict": verdict, "proved": proof.proved,
+        "reasons": reasons, "shape": list(calibration.shape), "masked": calibration.masked,
+        "camera": task.camera or (proof.proved and task.frames_of.get("source")) or None,
+        "exposure_ms": task.exposure_ms,
+        "orientation": task.orientation, "gain_convention": posted.convention,
+        "references": posted.told,
+        "noise": noise and {name: getattr(noise, name) for name in SCALARS},
+        "frames_of": {"sent_along": True} if sent else task.frames_of, "proof": proof.as_json(),
+    }  # fmt: skip
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,202 @@
+"""Raw frames kept in the frame process: the last of each camera, to prove a calibration on, and one
+series at a time, to make a calibration of.
+
+The engine's thread offers every frame; anyone may ask. Frames are copies: slots are used again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgn_live.ring import Slot
+
+Array = NDArray[Any]
+MB = 1e6
+
+
+class CollectionError(Exception):
+    """A series cannot be collected; the message says why."""
+
+
+Kind = tuple[str, tuple[int, ...], str, float | None]
+
+
+def kind_of(slot: Slot) -> Kind:
+    """Camera, shape, dtype and exposure (ms): only frames alike in these are one stack."""
+    return slot.header.source, slot.raw.shape, slot.raw.dtype.str, slot.run.start.exposure_ms
+
+
+@dataclass
+class Kept:
+    """Frames of one camera, oldest first, and when each was kept (monotonic, s)."""
+
+    kind: Kind
+    frames: deque[Array] = field(default_factory=deque)
+    kept_s: deque[float] = field(default_factory=deque)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(frame.nbytes for frame in self.frames)
+
+    def forget_oldest(self) -> None:
+        self.frames.popleft()
+        self.kept_s.popleft()
+
+
+class RecentFrames:
+    """The last `frames` frames of each camera, one every `every_s`, within `limit_mb` in all."""
+
+    def __init__(self, frames: int, every_s: float, limit_mb: float) -> None:
+        self._frames, self._every_s, self._limit = frames, every_s, limit_mb * MB
+        self._lock = threading.Lock()
+        self._cameras: dict[str, Kept] = {}
+
+    def offer(self, slot: Slot) -> None:
+        """Keep a copy of the frame if it is time for one of its camera."""
+        source, now = slot.header.source, time.monotonic()
+        kept = self._cameras.get(source)
+        if (
+            kept is not None
+            and kept.kind == kind_of(slot)
+            and now < kept.kept_s[-1] + self._every_s
+        ):
+            return
+        if self._frames == 0 or slot.raw.nbytes > self._limit:
+            return
+        copy = np.array(slot.raw)
+        with self._lock:
+            if kept is None or kept.kind != kind_of(slot):
+                kept = self._cameras[source] = Kept(kind_of(slot))
+            kept.frames.append(copy)
+            kept.kept_s.append(now)
+            while len(kept.frames) > self._frames:
+                kept.forget_oldest()
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """Within the limit again: the largest camera gives first; one frame each stays longest."""
+        while sum(kept.nbytes for kept in self._cameras.values()) > self._limit:
+            largest = max(self._cameras.values(), key=lambda kept: kept.nbytes)
+            largest.forget_oldest()
+            if not largest.frames:
+                del self._cameras[largest.kind[0]]
+
+    def cameras(self) -> list[dict[str, Any]]:
+        """What is there: source, shape, dtype, frames and age of the newest (s), newest first."""
+        now = time.monotonic()
+        with self._lock:
+            rows = [
+                {
+                    "source": kept.kind[0], "shape": list(kept.kind[1]), "dtype": kept.kind[2],
+                    "exposure_ms": kept.kind[3], "frames": len(kept.frames),
+                    "age_s": round(now - kept.kept_s[-1], 3),
+                }
+                for kept in self._cameras.values()
+            ]  # fmt: skip
+        return sorted(rows, key=lambda row: float(row["age_s"]))
+
+    def save(self, path: Path, source: str) -> int:
+        """Write the frames of a camera as one .npy stack; how many. OSError when it cannot be."""
+        with self._lock:
+            kept = self._cameras.get(source)
+            frames = [] if kept is None else list(kept.frames)
+        if frames:
+            save_stack(path, frames)
+        return len(frames)
+
+
+def save_stack(path: Path, frames: list[Array]) -> None:
+    """Frames of one shape and dtype as a .npy of (frames, rows, columns), never twice in memory."""
+    first = frames[0]
+    header = {
+        "descr": first.dtype.str, "fortran_order": False, "shape": (len(frames), *first.shape),
+    }  # fmt: skip
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for frame in frames:
+            file.write(np.ascontiguousarray(frame).data)
+
+
+@dataclass
+class _Series:
+    """A collection: what it waits for, and what came."""
+
+    wanted: int
+    source: str | None
+    began_s: float = field(default_factory=time.monotonic)
+    kind: Kind | None = None
+    series: str | None = None
+    frames: list[Array] = field(default_factory=list)
+    indices: list[int] = field(default_factory=list)
+    last_s: float = field(default_factory=time.monotonic)
+    full: bool = False
+
+    def takes(self, slot: Slot) -> bool:
+        """Whether the frame belongs: of the camera asked for, and like the first one taken."""
+        if self.kind is None:
+            return self.source in (None, slot.header.source)
+        return self.kind == kind_of(slot) and self.series == slot.header.series
+
+
+class Collector:
+    """Collects the next frames of one series, at most `limit_mb` of them; one at a time."""
+
+    def __init__(self, limit_mb: float) -> None:
+        self._limit = limit_mb * MB
+        self._lock = threading.Lock()
+        self._now: _Series | None = None
+
+    def begin(self, frames: int, source: str | None) -> None:
+        """Collect from the next frame on; CollectionError while another one is being collected."""
+        with self._lock:
+            if self._now is not None:
+                raise CollectionError("another series is being collected: wait for it or cancel it")
+            self._now = _Series(frames, source)
+
+    def offer(self, slot: Slot) -> None:
+        """Take a copy of the frame if it is one of those that are waited for."""
+        with self._lock:
+            now = self._now
+            if now is None or now.full or not now.takes(slot):
+                return
+            if now.kind is None:
+                now.kind, now.series = kind_of(slot), slot.header.series
+            now.frames.append(np.array(slot.raw))
+            now.indices.append(slot.header.frame)
+            now.last_s = time.monotonic()
+            beyond = slot.raw.nbytes * (len(now.frames) + 1) > self._limit
+            now.full = beyond or len(now.frames) >= now.wanted
+
+    def state(self) -> dict[str, Any]:
+        """Frames wanted and there, of which camera and series, indices that were skipped, s since
+        the last one came; `full` when no more will be taken. Empty when nothing is collected.
+        """
+        with self._lock:
+            now = self._now
+            if now is None:
+                return {}
+            source, shape, dtype, exposure_ms = now.kind or (now.source, (), "", None)
+            span = now.indices[-1] - now.indices[0] + 1 if now.indices else 0
+            return {
+                "wanted": now.wanted, "frames": len(now.frames), "full": now.full,
+                "source": source, "series": now.series, "shape": list(shape), "dtype": dtype,
+                "exposure_ms": exposure_ms, "skipped": span - len(now.frames),
+                "idle_s": round(time.monotonic() - now.last_s, 3),
+            }  # fmt: skip
+
+    def finish(self, path: Path | None) -> int:
+        """Write what came as one .npy stack (None: throw it away) and be free; how many frames."""
+        with self._lock:
+            now, self._now = self._now, None
+        frames = [] if now is None else now.frames
+        if path is not None and frames:
+            save_stack(path, frames)
+        return len(frames)

@@ -1,0 +1,161 @@
+"""Stored calibrations as the routes see them: reports, states, and who may become active."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from scgn.calibration import Calibration
+from scgn_live.calibrations import Activity, CalibrationStore
+from scgn_live.checking.files import Task
+from scgn_live.control import ControlError, ControlTimeout, request
+from scgn_live.sidecar.models import Listed, Now, Report, Stored
+from scgn_live.sidecar.problems import Problem
+
+ACTIVATE_S = 10.0
+RECENT_S = 5.0
+FULL = (errno.ENOSPC, errno.EDQUOT)
+REFUSALS = {
+    "NothingBefore": 409,
+    "NotStarted": 503,
+    "CollectionError": 409,
+    "CalibrationError": 409,
+}
+
+
+class Shelf:
+    """One store, and the frame process that uses one of its calibrations."""
+
+    def __init__(self, store: CalibrationStore, control: str) -> None:
+        self.store = store
+        self._control = control
+
+    # Questions.
+
+    def must_have(self, identity: str, suffix: str = ".npz") -> None:
+        """Problem 404 for what is not there."""
+        if not self.store.has(identity) or not self.store.path(identity, suffix).exists():
+            what = "a picture of one" if suffix == ".png" else "the id of one"
+            raise Problem(404, "identity", f"expected {what} that is stored, got {identity}")
+
+    def activity(self) -> Activity:
+        """Which one is active; none when the note cannot be read."""
+        try:
+            return self.store.activity()
+        except (OSError, ValueError):
+            return Activity()
+
+    def listed(self, identity: str) -> Listed:
+        """A row of the list."""
+        known = self.store.report(identity) | {"id": identity}
+        return Listed(**_fields(Listed, known), state=self.activity().state(identity))
+
+    def report(self, identity: str) -> Report:
+        """All that is known; Problem 404."""
+        self.must_have(identity)
+        known = self.store.report(identity) | {"id": identity}
+        drawn = self.store.path(identity, ".png").exists()
+        picture = f"/calibrations/{identity}/picture" if drawn else None
+        state = self.activity().state(identity)
+        return Report(**_fields(Report, known), state=state, picture=picture)
+
+    # Changes.
+
+    def keep(self, made: Calibration, report: dict[str, Any], picture: Path) -> None:
+        """Store it with its report; Problem 507 when the disk is full, and nothing has changed."""
+        try:
+            drawn = picture.read_bytes() if picture.exists() else None
+            self.store.add(made, report, drawn)
+        except OSError as error:
+            status = 507 if error.errno in FULL else 500
+            raise Problem(status, None, f"not stored: {error.strerror}") from error
+
+    def delete(self, identity: str) -> Now:
+        """Forget it; Problem 409 while it is in use."""
+        active = self.activity().active
+        if identity == active:
+            raise Problem(409, "identity", f"expected one that is not in use, got {identity}")
+        self.store.delete(identity)
+        return Now(id=active)
+
+    async def settle(
+        self, made: Calibration, report: dict[str, Any], activate: bool | None, force: bool
+    ) -> Stored:
+        """Activate an upload or not, as it was asked and as the verdict allows."""
+        if report["verdict"] == "refused" or activate:
+            self.must_be_usable(made.id, report, force)
+        wanted = activate or (activate is None and (force or report["verdict"] == "accepted"))
+        if wanted:
+            await self.activate(made.id)
+        state = self.activity().state(made.id)
+        best = (report.get("proof") or {}).get("best")
+        return Stored(
+            **_fields(Stored, report | {"shape": made.shape}), active=state == "active",
+            state=state, report=f"/calibrations/{made.id}",
+            picture=f"/calibrations/{made.id}/picture",
+            best=best and {k: best[k] for k in ("orientation", "gain_convention", "removed")},
+        )  # fmt: skip
+
+    def must_be_usable(self, identity: str, report: dict[str, Any], force: bool) -> None:
+        """Problem 422 for a refused one, 409 for a suspicious one without force."""
+        verdict, reasons = report.get("verdict", "accepted"), report.get("reasons", [])
+        if verdict == "accepted" or (verdict == "suspicious" and force):
+            return
+        said = "; ".join(reasons)
+        way = ", or force=true" if verdict == "suspicious" else ""
+        problem = Problem(
+            409 if verdict == "suspicious" else 422, "calibration",
+            f"expected an accepted calibration{way}, got a {verdict} one: {said}",
+        )  # fmt: skip
+        problem.more = {"calibration": identity, "reasons": reasons}
+        raise problem
+
+    async def activate(self, identity: str | None) -> Now:
+        """From the next frame on; Problem when the frame process does not do it."""
+        return Now(id=(await self.asked(ACTIVATE_S, "activate", id=identity))["id"])
+
+    async def rollback(self) -> Now:
+        """To the one before; Problem 409 when there is none."""
+        return Now(id=(await self.asked(ACTIVATE_S, "rollback"))["id"])
+
+    # The frame process.
+
+    async def asked(self, timeout_s: float, verb: str, **what: Any) -> dict[str, Any]:
+        """One request to the frame process; Problem with its words when it refuses."""
+        try:
+            return await request(self._control, timeout_s, do=verb, **what)
+        except ControlTimeout as error:
+            raise Problem(503, None, str(error)) from error
+        except ControlError as error:
+            raise Problem(REFUSALS.get(error.kind, 500), None, str(error)) from error
+
+    async def with_frames(self, task: Task, path: Path) -> Task:
+        """The task with the camera's last raw frames in `path`, where there are any.
+
+        A frame process that does not answer has no frames: the upload is checked without.
+        """
+        try:
+            cameras = (await request(self._control, RECENT_S, do="recent"))["cameras"]
+            chosen = _chosen(cameras, task.camera)
+            if chosen is not None and "frames" not in task.parts:
+                await request(
+                    self._control, RECENT_S, do="recent", path=str(path), source=chosen["source"]
+                )
+        except ControlError:
+            return task
+        seen = [row for row in cameras if task.camera in (None, row["source"])]
+        return replace(task, cameras=seen, frames_of=chosen or {})
+
+
+def _chosen(cameras: list[dict[str, Any]], camera: str | None) -> dict[str, Any] | None:
+    """The camera asked for, or the one that sent last."""
+    fitting = [row for row in cameras if camera in (None, row["source"])]
+    return fitting[0] if fitting else None
+
+
+def _fields(model: type[Listed] | type[Report] | type[Stored], known: dict[str, Any]) -> Any:
+    """What of a stored report the model shows; states are told anew each time."""
+    derived = {"state", "active", "picture", "report", "best"}
+    return {k: v for k, v in known.items() if k in model.model_fields and k not in derived}
