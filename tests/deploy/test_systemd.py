@@ -1,0 +1,122 @@
+"""systemd units: their commands parse, their exit statuses and times are the service's."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import ROOT
+
+from scgn_client.cli import _parser
+from scgn_live.__main__ import main
+from scgn_live.config import load_settings
+from scgn_live.settings import EXIT_CONFIG, Settings
+
+UNITS = ROOT / "deploy" / "systemd"
+
+
+def unit(name: str) -> dict[str, list[str]]:
+    """Key -> its values, over all sections."""
+    text = (UNITS / f"{name}.service").read_text().replace("\\\n", " ")
+    found: dict[str, list[str]] = defaultdict(list)
+    for line in text.splitlines():
+        if line and not line.startswith(("#", "[")):
+            key, _, value = line.partition("=")
+            found[key].append(value)
+    return found
+
+
+def command(name: str) -> list[str]:
+    (line,) = unit(name)["ExecStart"]
+    return shlex.split(line)
+
+
+def test_the_service_starts_with_settings_that_load(tmp_path: Path, token: Path) -> None:
+    program, verb, *flags = command("scgn-live")
+    assert (Path(program).name, verb) == ("scgn-live", "serve")
+    at = flags.index("--config") + 1
+    assert Path(flags[at]).name == "scgn-live.toml"
+    flags[at] = str(ROOT / "deploy" / "scgn-live.toml")
+    places = {"${STATE_DIRECTORY}": tmp_path / "state", "${CACHE_DIRECTORY}": tmp_path / "cache",
+              "${CREDENTIALS_DIRECTORY}": token.parent}  # fmt: skip
+    for variable, folder in places.items():
+        flags = [flag.replace(variable, str(folder)) for flag in flags]
+    assert not any("$" in flag for flag in flags)
+    found = load_settings(flags)
+    assert found.token_file == token
+    assert found.state_dir == tmp_path / "state"
+    assert found.engine_cache.is_relative_to(tmp_path / "cache")
+
+
+def test_folders_that_it_names_are_made_for_it() -> None:
+    found = unit("scgn-live")
+    used = set(re.findall(r"\$\{(\w+)_DIRECTORY\}", found["ExecStart"][0]))
+    assert used == {"STATE", "CACHE", "CREDENTIALS"}
+    assert found["StateDirectoryMode"] == found["CacheDirectoryMode"] == ["0700"]
+    (credential,) = found["LoadCredential"]
+    name, _, file = credential.partition(":")
+    assert f"${{CREDENTIALS_DIRECTORY}}/{name}" in found["ExecStart"][0]
+    assert f"> {file})" in (ROOT / "docs" / "deploy.md").read_text()
+
+
+def test_it_is_not_restarted_where_that_would_not_help(capsys: pytest.CaptureFixture[str]) -> None:
+    wrong_setting = main(["check", "--http", "nowhere"])
+    assert "http" in capsys.readouterr().err
+    final = {int(word) for word in unit("scgn-live")["RestartPreventExitStatus"][0].split()}
+    assert final == {wrong_setting, EXIT_CONFIG}
+    assert unit("scgn-live")["Restart"] == ["on-failure"]
+
+
+def test_the_stop_is_the_supervisors_and_long_enough() -> None:
+    found = unit("scgn-live")
+    assert found["KillMode"] == ["mixed"]
+    waits_s = int(found["TimeoutStopSec"][0].removesuffix("s"))
+    assert waits_s > 2 * (Settings().shutdown_s + 3)
+
+
+def test_the_camera_sends_what_the_service_takes() -> None:
+    program, *words = command("scgn-live-camera")
+    assert Path(program).name == "scgn-client"
+    asked = _parser().parse_args(words)
+    assert asked.endpoint == Settings().ingest
+    assert "x".join(map(str, asked.shape)) in Settings().shapes
+    assert unit("scgn-live-camera")["BindsTo"] == ["scgn-live.service"]
+
+
+@pytest.mark.parametrize("name", ["scgn-live", "scgn-live-camera"])
+def test_hardened(name: str) -> None:
+    found = unit(name)
+    for key in ("DynamicUser", "NoNewPrivileges", "PrivateTmp", "ProtectHome"):
+        assert found[key] == ["yes"]
+    assert found["ProtectSystem"] == ["strict"]
+    assert found["CapabilityBoundingSet"] == [""]
+    assert "MemoryDenyWriteExecute" not in found  # compilers of the network write code
+
+
+def test_programs_are_the_projects(project: dict[str, Any]) -> None:
+    programs = {Path(command(path.stem)[0]) for path in UNITS.glob("*.service")}
+    assert {program.name for program in programs} <= set(project["scripts"])
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    assert all(f"-m venv {program.parents[1]}\n" in page for program in programs)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_agrees(tmp_path: Path) -> None:
+    copies = []
+    for path in UNITS.glob("*.service"):
+        copies.append(tmp_path / path.name)
+        # The program is not installed here, and that it must be is not the question.
+        copies[-1].write_text(
+            re.sub(r"^(ExecStart=)\S+", r"\1/bin/true", path.read_text(), flags=re.M)
+        )
+    assert len(copies) == 2
+    words = ["systemd-analyze", "--man=no", "verify", *map(str, copies)]
+    found = subprocess.run(words, capture_output=True, text=True)
+    said = [line for line in (found.stdout + found.stderr).splitlines() if "scgn" in line]
+    assert (found.returncode, said) == (0, [])
