@@ -1,8 +1,8 @@
 """Calibrations on disk: each named by its content, and a note of which one is in use.
 
-    <id>.npz     the calibration; its name appears last, so where it is the others are
+    <id>.npz     the calibration; its name appears after the report's
     <id>.json    where it came from, the verdict and its reasons: the report
-    <id>.png     the report to look at
+    <id>.png     the report to look at; drawn later
     active.json  the active one, those before it, and those that were rolled back
 
 Files are written beside and renamed: a kill at any instant leaves the old content or the new one.
@@ -129,25 +129,19 @@ class CalibrationStore:
 
     # The HTTP process.
 
-    def add(
-        self,
-        calibration: Calibration,
-        report: dict[str, Any] | None = None,
-        picture: bytes | None = None,
-    ) -> None:
+    def add(self, calibration: Calibration, report: dict[str, Any] | None = None) -> None:
         """Keep a calibration; the same content twice is one file, with the newer report."""
-        if picture is not None:
-            with self._written_aside(self.path(calibration.id, ".png")) as beside:
-                beside.write_bytes(picture)
         if report is not None:
-            self.write_report(calibration.id, report)
+            self.path(calibration.id, ".png").unlink(missing_ok=True)  # of an older report
+            with self._written_aside(self.path(calibration.id, ".json")) as beside:
+                beside.write_text(json.dumps(report, allow_nan=False))
         with self._written_aside(self.path(calibration.id)) as beside:
             save_calibration(beside, calibration)
 
-    def write_report(self, identity: str, report: dict[str, Any]) -> None:
-        """Keep the report alone."""
-        with self._written_aside(self.path(identity, ".json")) as beside:
-            beside.write_text(json.dumps(report, allow_nan=False))
+    def add_picture(self, identity: str, picture: bytes) -> None:
+        """The report to look at, PNG."""
+        with self._written_aside(self.path(identity, ".png")) as beside:
+            beside.write_bytes(picture)
 
     def delete(self, identity: str) -> None:
         """Forget a calibration that is not active."""

@@ -37,6 +37,11 @@ def control_endpoint(run_dir: Path) -> str:
     return f"ipc://{run_dir / 'control'}"
 
 
+def run_dir_of(endpoint: str) -> Path:
+    """The folder of a service whose control socket is there."""
+    return Path(endpoint.removeprefix("ipc://")).parent
+
+
 class ControlServer:
     """Answers requests `{"do": verb, ...}` in the frame process; `turn` answers at most one."""
 

@@ -6,6 +6,7 @@ import ctypes
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -148,6 +149,9 @@ def run_http(settings: Settings, control: str) -> int:
         listening = config.bind_socket()
     except SystemExit:  # uvicorn's way to say that the address is taken; it has logged why
         return EXIT_CONFIG
+    # Handed down to each connection. asyncio sets it only on sockets that it has made itself, and
+    # without it an answer's second packet waits 40 ms for a client on a kept connection.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     LOG.info("http listens", extra={"http": settings.http})
     uvicorn.Server(config).run([listening])
     return 0

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scgn_live.settings import Settings, SettingsError, load_settings
+from scgn_live.config import load_settings
+from scgn_live.settings import Settings, SettingsError
 
 
 def test_the_later_source_is_the_stronger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,21 @@ from scgn.calibration import save_calibration
 from scgn.proof.picture import save_picture as draw_proof
 from scgn.references import CalibrationError
 from scgn.stacks import StackError
-from scgn_live.checking.files import CALIBRATION, PICTURE, RESULT, CheckError, Task, read_task
+from scgn_live.checking.files import CALIBRATION, DONE, PICTURE, RESULT, CheckError, Task, read_task
 from scgn_live.checking.limits import limit
 from scgn_live.checking.stream import check_stream
 from scgn_live.checking.upload import check_upload
 
 
 def main(folder: Path) -> None:
-    """Write result.json: a report, or the problem that the sender of the files can mend."""
+    """Write result.json: a report, or the problem that the sender of the files can mend. Say so,
+    as somebody waits for it; then draw the picture, for which nobody has to.
+    """
     task = read_task(folder)
+    draw: Callable[[Path], None] | None = None
     try:
-        answer: dict[str, Any] = {"report": _checked(folder, task)}
+        report, draw = _checked(folder, task)
+        answer: dict[str, Any] = {"report": report}
     except CheckError as error:
         answer = _problem(error.status, error.field, str(error))
     except CalibrationError as error:
@@ -32,19 +38,25 @@ def main(folder: Path) -> None:
     except MemoryError:
         text = f"expected files that can be checked within {task.memory_mb:.0f} MB, got larger ones"
         answer = _problem(413, None, text)
-    (folder / RESULT).write_text(json.dumps(answer, allow_nan=False))
+    beside = folder / f".{RESULT}"
+    beside.write_text(json.dumps(answer, allow_nan=False))
+    beside.rename(folder / RESULT)
+    print(DONE.decode(), flush=True)
+    if draw is not None:
+        draw(folder / PICTURE)
 
 
-def _checked(folder: Path, task: Task) -> dict[str, Any]:
+def _checked(folder: Path, task: Task) -> tuple[dict[str, Any], Callable[[Path], None]]:
+    """The report, and what draws it."""
     if task.kind == "stream":
         calibration, report, series = check_stream(folder, task)
-        draw_series(folder / PICTURE, series)
+        draw = partial(draw_series, report=series)
     else:
         checked = check_upload(folder, task)
         calibration, report = checked.calibration, checked.report
-        draw_proof(folder / PICTURE, checked.proof)
+        draw = partial(draw_proof, proof=checked.proof)
     save_calibration(folder / CALIBRATION, calibration)
-    return report
+    return report, draw
 
 
 def _problem(status: int, field: str | None, detail: str) -> dict[str, Any]:

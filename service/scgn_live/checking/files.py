@@ -17,6 +17,7 @@ from typing import Any
 TASK, RESULT = "task.json", "result.json"
 CALIBRATION, PICTURE = "calibration.npz", "picture.png"
 FRAMES = "frames.npy"
+DONE = b"done"  # the line that the checker prints once result.json is there
 ACTIVE = "active.npz"  # what is in use, for a calibration that is made of the live stream
 
 

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from scgn_live.calibrations import CalibrationStore
-from scgn_live.control import ControlError, request
+from scgn_live.control import ControlError, request, run_dir_of
 from scgn_live.settings import Settings
 from scgn_live.sidecar.calibration_routes import calibration_router
 from scgn_live.sidecar.checker import Checker
@@ -33,13 +33,14 @@ def build_app(settings: Settings, control: str) -> FastAPI:
     """The application of one service; `control` is the frame process' control socket."""
     frames = FrameProcess(control, settings.ready_s, settings.live_s)
     shelf = Shelf(CalibrationStore(settings.state_dir), control)
-    checker, guard = Checker(settings), Guard.of(settings)
+    checker, guard = Checker(settings, run_dir_of(control)), Guard.of(settings)
     makers = StreamMakers(shelf, checker)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         shelf.store.open()
         shelf.store.sweep()
+        checker.sweep()
         async with frames.watched():
             yield
         await makers.stop()

@@ -6,16 +6,13 @@ against the camera's last raw frames; what is in use changes only once all else 
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Path, Query, UploadFile
 from fastapi.responses import FileResponse
 from pydantic import FiniteFloat
-from starlette.concurrency import run_in_threadpool
 
-from scgn.calibration import load_calibration
-from scgn_live.checking.files import CALIBRATION, FRAMES, PICTURE, Task
+from scgn_live.checking.files import FRAMES, Task
 from scgn_live.sidecar.checker import Checker
 from scgn_live.sidecar.models import PROBLEMS, Listed, Now, Report, Stored
 from scgn_live.sidecar.shelf import Shelf
@@ -96,14 +93,12 @@ def _add_upload(router: APIRouter, shelf: Shelf, checker: Checker) -> None:
             "upload", {name: part.filename or "" for name, part in given.items()}, gain_convention,
             orientation, camera, exposure_ms,
         )  # fmt: skip
-        async with checker.folder() as folder:
+        async with checker.errand() as errand:
             for name, part in given.items():
-                await _copied(part, folder / name)
-            task = await shelf.with_frames(task, folder / FRAMES)
-            report = await checker.check(folder, task)
-            report |= {"uploaded_ns": time.time_ns()}
-            made = await run_in_threadpool(load_calibration, folder / CALIBRATION)
-            await run_in_threadpool(shelf.keep, made, report, folder / PICTURE)
+                await _copied(part, errand.folder / name)
+            task = await shelf.with_frames(task, errand.folder / FRAMES)
+            report = await checker.check(errand, task)
+            made = await shelf.keep(errand, report)
         return await shelf.settle(made, report, activate, force)
 
 
@@ -126,8 +121,9 @@ def _add_questions(router: APIRouter, shelf: Shelf) -> None:
         return shelf.report(identity)
 
     @router.get("/{identity}/picture", response_class=FileResponse)
-    def get_picture(identity: Id) -> FileResponse:
-        """The report to look at, PNG."""
+    async def get_picture(identity: Id) -> FileResponse:
+        """The report to look at, PNG; it comes a moment after the answer to the upload."""
+        await shelf.drawn(identity)
         shelf.must_have(identity, ".png")
         return FileResponse(shelf.store.path(identity, ".png"), media_type="image/png")
 

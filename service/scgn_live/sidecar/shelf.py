@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import logging
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scgn.calibration import Calibration
+from starlette.concurrency import run_in_threadpool
+
+from scgn.calibration import Calibration, load_calibration
 from scgn_live.calibrations import Activity, CalibrationStore
-from scgn_live.checking.files import Task
+from scgn_live.checking.files import CALIBRATION, Task
 from scgn_live.control import ControlError, ControlTimeout, request
+from scgn_live.sidecar.checker import Errand
 from scgn_live.sidecar.models import Listed, Now, Report, Stored
 from scgn_live.sidecar.problems import Problem
 
+LOG = logging.getLogger(__name__)
 ACTIVATE_S = 10.0
 RECENT_S = 5.0
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -31,6 +38,7 @@ class Shelf:
     def __init__(self, store: CalibrationStore, control: str) -> None:
         self.store = store
         self._control = control
+        self._pictures: dict[str, asyncio.Task[None]] = {}
 
     # Questions.
 
@@ -56,21 +64,43 @@ class Shelf:
         """All that is known; Problem 404."""
         self.must_have(identity)
         known = self.store.report(identity) | {"id": identity}
-        drawn = self.store.path(identity, ".png").exists()
+        drawn = identity in self._pictures or self.store.path(identity, ".png").exists()
         picture = f"/calibrations/{identity}/picture" if drawn else None
         state = self.activity().state(identity)
         return Report(**_fields(Report, known), state=state, picture=picture)
 
     # Changes.
 
-    def keep(self, made: Calibration, report: dict[str, Any], picture: Path) -> None:
-        """Store it with its report; Problem 507 when the disk is full, and nothing has changed."""
+    async def keep(self, errand: Errand, report: dict[str, Any]) -> Calibration:
+        """Store what a check made with its report, and the picture once it is drawn.
+
+        Problem 507 when the disk is full, and nothing has changed.
+        """
+        report |= {"uploaded_ns": time.time_ns()}
+        made = await run_in_threadpool(load_calibration, errand.folder / CALIBRATION)
         try:
-            drawn = picture.read_bytes() if picture.exists() else None
-            self.store.add(made, report, drawn)
+            await run_in_threadpool(self.store.add, made, report)
         except OSError as error:
             status = 507 if error.errno in FULL else 500
             raise Problem(status, None, f"not stored: {error.strerror}") from error
+        if errand.drawing is not None:
+            task = asyncio.create_task(self._keep_picture(made.id, errand.drawing))
+            self._pictures[made.id] = task
+            task.add_done_callback(lambda _: self._pictures.pop(made.id, None))
+        return made
+
+    async def _keep_picture(self, identity: str, drawing: asyncio.Task[bytes | None]) -> None:
+        if (picture := await drawing) is None or not self.store.has(identity):
+            return
+        try:
+            await run_in_threadpool(self.store.add_picture, identity, picture)
+        except OSError as error:
+            LOG.error("a picture was not stored", extra={"error": error.strerror})
+
+    async def drawn(self, identity: str) -> None:
+        """Wait for the picture, if it is being drawn."""
+        if (task := self._pictures.get(identity)) is not None:
+            await asyncio.wait([task])
 
     def delete(self, identity: str) -> Now:
         """Forget it; Problem 409 while it is in use."""

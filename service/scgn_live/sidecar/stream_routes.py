@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 import uuid
 from pathlib import Path as FilePath
 from typing import Annotated, Any
@@ -13,10 +12,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from starlette.concurrency import run_in_threadpool
 
-from scgn.calibration import load_calibration
-from scgn_live.checking.files import ACTIVE, CALIBRATION, FRAMES, PICTURE, Task
+from scgn_live.checking.files import ACTIVE, FRAMES, Task
 from scgn_live.sidecar.calibration_routes import Camera, Force
-from scgn_live.sidecar.checker import Checker
+from scgn_live.sidecar.checker import Checker, Errand
 from scgn_live.sidecar.models import PROBLEMS, Job
 from scgn_live.sidecar.problems import Problem
 from scgn_live.sidecar.shelf import Shelf
@@ -78,9 +76,9 @@ class StreamMakers:
 
     async def _made(self, job: Job, activate: bool, force: bool) -> None:
         try:
-            async with self._checker.folder() as folder:
-                of = await self._collect(job, folder / FRAMES)
-                await self._estimate(job, of, folder, activate, force)
+            async with self._checker.errand() as errand:
+                of = await self._collect(job, errand.folder / FRAMES)
+                await self._estimate(job, of, errand, activate, force)
         except asyncio.CancelledError:
             job.state, job.detail = "failed", "cancelled"
             await self._let_go()
@@ -116,15 +114,13 @@ class StreamMakers:
         return {k: now[k] for k in ("source", "series", "exposure_ms", "frames", "skipped")}
 
     async def _estimate(
-        self, job: Job, of: dict[str, Any], folder: FilePath, activate: bool, force: bool
+        self, job: Job, of: dict[str, Any], errand: Errand, activate: bool, force: bool
     ) -> None:
         job.state = "estimating"
-        await run_in_threadpool(self._copy_active, folder / ACTIVE)
+        await run_in_threadpool(self._copy_active, errand.folder / ACTIVE)
         task = Task("stream", camera=job.camera, frames_of=of)
-        report: dict[str, Any] = await self._checker.check(folder, task)
-        report |= {"uploaded_ns": time.time_ns()}
-        made = await run_in_threadpool(load_calibration, folder / CALIBRATION)
-        await run_in_threadpool(self._shelf.keep, made, report, folder / PICTURE)
+        report = await self._checker.check(errand, task)
+        made = await self._shelf.keep(errand, report)
         job.calibration, job.verdict, job.reasons = made.id, report["verdict"], report["reasons"]
         if activate:
             job.active = (await self._shelf.settle(made, report, None, force)).active

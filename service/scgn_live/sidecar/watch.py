@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 
-from scgn_live.control import ControlError, request
+from scgn_live.control import ControlError, ControlTimeout, request
 
 LOG = logging.getLogger(__name__)
 ASK_EVERY_S = 0.2
@@ -33,27 +33,37 @@ class FrameProcess:
 
         A start that has not answered yet lives: the supervisor has made it a moment ago.
         """
-        if self._pid is not None and not _exists(self._pid):
+        if self._gone():
             return [f"frame process {self._pid} is gone"]
-        silent_s = time.monotonic() - (self._answered_s or self._began_s)
-        if silent_s > self._live_s:
-            return [f"frame process has been silent for {silent_s:.1f} s"]
+        if self._silent_s() > self._live_s:
+            return [self._silence()]
         return []
 
     def reasons_not_ready(self) -> list[str]:
         """Why frames would not flow now, in words; empty when they would."""
-        now = time.monotonic()
+        if self._gone():
+            return [f"frame process {self._pid} is gone"]
         if self._problem is not None:
-            since = now - (self._began_s if self._answered_s is None else self._answered_s)
-            return [f"{self._problem} (for {since:.1f} s)"]
-        if self._answered_s is not None and now - self._answered_s > self._ready_s:
-            return [f"frame process has been silent for {now - self._answered_s:.1f} s"]
+            return [f"{self._problem} (for {self._silent_s():.1f} s)"]
+        if self._silent_s() > self._ready_s:
+            return [self._silence()]
         return self._reasons
+
+    def _gone(self) -> bool:
+        return self._pid is not None and not _exists(self._pid)
+
+    def _silent_s(self) -> float:
+        return time.monotonic() - (self._answered_s or self._began_s)
+
+    def _silence(self) -> str:
+        return f"frame process has been silent for {self._silent_s():.1f} s"
 
     async def ask_once(self) -> None:
         """Renew the picture."""
         try:
             answer = await request(self.control, ANSWER_S, do="health")
+        except ControlTimeout:
+            pass  # one late answer on a busy machine is no illness: silence counts once it is long
         except Exception as error:  # whatever it is, the next question is asked
             if not isinstance(error, ControlError):
                 LOG.exception("asking the frame process failed")
