@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypedDict
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -23,6 +23,11 @@ STAGES = ("wait", "engine", "publish", "total")
 RECENT = 4096  # frames behind the percentiles of the status page
 RATE_WINDOW_S = 10.0
 
+FROM_THE_START = (
+    ("received", ""), ("published", ""), ("missing", ""), ("series", ""), ("dropped", "overload"),
+    ("failed", "engine_error"), ("failed", "non_finite"), ("rejected", "duplicate"),
+    ("rejected", "header_format"),
+)  # fmt: skip
 _HELP = {
     "received": "Frames that came in",
     "published": "Frames published",
@@ -45,13 +50,16 @@ class LedgerCollector(Collector):
             bucket: CounterMetricFamily(f"scgn_{bucket}", text, labels=["reason"])
             for bucket, text in _HELP.items()
         }
-        for (bucket, reason), count in self._ledger.totals().items():
+        # From the start: a rate cannot see the step from no series at all to 1.
+        totals = dict.fromkeys(FROM_THE_START, 0) | self._ledger.totals()
+        for (bucket, reason), count in totals.items():
             families[bucket].add_metric([reason], count)
         yield from families.values()
         depth = GaugeMetricFamily("scgn_ring_slots", "Ring slots by state", labels=["state"])
         for state, count in self._ring.depths().items():
             depth.add_metric([state], count)
         yield depth
+        yield _gauge("scgn_series_open", "Series that go on", len(self._ledger.open_runs()))
 
 
 class Facts(TypedDict):
@@ -102,6 +110,7 @@ class Metrics:
     ) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(LedgerCollector(ledger, ring))
+        ProcessCollector(registry=self.registry)
         if facts is not None:
             self.registry.register(FactsCollector(facts, self.age_s))
         self._ledger = ledger

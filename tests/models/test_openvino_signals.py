@@ -1,4 +1,4 @@
-"""A process that ran OpenVINO still takes its signals: SIGTERM must end a series, not the process.
+"""What OpenVINO does to its process: signals still arrive, and nothing is reported to anybody.
 
 OpenVINO's CPU plugin changes the stack on which a thread's signals are handled. Seen in a process
 of its own, because the wrong end is the process' end.
@@ -42,6 +42,24 @@ thread.join()
 os.kill(os.getpid(), signal.SIGUSR1)
 print("told" if told else "not told")
 """
+
+
+def test_openvino_reports_to_nobody() -> None:
+    pytest.importorskip("openvino")
+    script = """
+import sys
+sys.path[:0] = ["models"]
+from scgn.backends import BACKENDS
+import socket
+def nobody(*asked, **_):
+    sys.exit(f"asked for {asked}")
+socket.getaddrinfo = socket.socket.connect = nobody
+BACKENDS["openvino"].runtime()
+print(sys.modules["openvino_telemetry"])
+"""
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert (ended.returncode, ended.stdout.strip()) == (0, "None"), ended.stderr[-2000:]
 
 
 def test_signal_is_taken_after_another_thread_dropped_the_last_engine() -> None:

@@ -177,7 +177,8 @@ def test_totals_never_fall() -> None:
         ledger.publish(run, 2)
     ledger.reject("version")
     assert ledger.totals() == {
-        ("series", ""): 3, ("missing", ""): 6, ("published", ""): 3, ("rejected", "version"): 1,
+        ("series", ""): 3, ("received", ""): 3, ("missing", ""): 6, ("published", ""): 3,
+        ("rejected", "version"): 1,
     }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from typing import Any
 
 import torch
@@ -11,6 +12,10 @@ from torch import Tensor
 from scgn.backends.backend import Bound, Context, Tensors
 from scgn.backends.from_onnx import FromOnnx
 from scgn.deploy import DeployGraph
+
+# OpenVINO reports its use over the network when it finds the package for it; an instrument's
+# computer tells nobody what it does. Without the package it goes on silently.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
