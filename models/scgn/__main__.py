@@ -15,6 +15,7 @@ from scgn.checkpoint import CheckpointError, load_network
 from scgn.deploy import DeployError
 from scgn.evaluate import EvaluationError
 from scgn.evaluate import command as evaluate_command
+from scgn.proof import command as prove_command
 from scgn.simulate import dataset as dataset_command
 from scgn.simulate.dataset import DatasetError
 from scgn.stacks import StackError
@@ -31,6 +32,7 @@ COMMANDS = {
     "train": (train_command, "train on simulated frames; resumes where it stopped"),
     "distill": (distill_command, "train a fast student of a trained network"),
     "calibrate": (calibrate_command, "noise and references of a camera from its own frames"),
+    "prove": (prove_command, "whether references belong to a camera's frames, and which way"),
     "shrink": (shrink_command, "take back a share of a network's correction"),
     "compile": (compile_command, "build the engine of a network for a camera's frames"),
     "dataset": (dataset_command, "write a fixed set of simulated pairs"),

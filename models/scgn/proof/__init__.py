@@ -1,0 +1,1 @@
+"""Proof of a calibration: do posted references belong to these frames, and lying which way?"""
