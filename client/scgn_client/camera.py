@@ -98,7 +98,7 @@ class SimulatedCamera:
     @cached_property
     def dark_reference(self) -> Floats:
         """What comes without light, noise averaged away: (rows, columns) float32, ADU."""
-        dark = np.full(self.shape, self.offset_adu)
+        dark = np.full(self.shape, float(self.offset_adu))
         if self.fixed_pattern:
             rng, (rows, columns) = self._rng(FIXED, 0), self.shape
             dark += self.gain_adu_per_e * rng.normal(0, PIXEL_OFFSET_RMS_E, (rows, columns))

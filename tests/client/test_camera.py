@@ -256,6 +256,11 @@ def test_send_frames_reports_rate_and_lateness() -> None:
     assert [parts[1][0] for parts in got[1:-1]] == [k % 3 for k in range(21)]
 
 
+def test_offset_may_be_a_whole_number() -> None:
+    whole, real = (SimulatedCamera((16, 12), offset_adu=offset) for offset in (90, 90.0))
+    np.testing.assert_array_equal(whole.dark_reference, real.dark_reference)
+
+
 @pytest.mark.parametrize("on_timeout", ["raise", "skip"])
 def test_a_frame_that_is_not_taken(on_timeout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A PULL that nobody reads: queues fill up, then frames are not taken any more."""

@@ -11,6 +11,7 @@ import pytest
 from noisy_camera import NoisyCamera, scene
 
 from scgn.calibrate.estimate import calibrate_references, calibrate_series
+from scgn.calibrate.fixed_pattern import corrected
 from scgn.calibrate.statistics import (
     box_mean,
     differences,
@@ -239,6 +240,18 @@ def test_errors_of_the_line_are_those_of_repetition() -> None:
     )
     assert spread == pytest.approx(said, rel=0.25)
     assert np.mean([line.chi2_per_dof for line in lines]) == pytest.approx(1, abs=0.1)
+
+
+def test_defects_of_a_turned_stack_are_filled_too() -> None:
+    stack = np.random.default_rng(0).poisson(50, (3, 20, 24)).astype("<u2")
+    stack[:, 4, 7] = 60_000
+    mask = stack[0] == 60_000
+    turned = stack.transpose(0, 2, 1)
+    found = corrected(turned, np.zeros((24, 20), np.float32), None, mask.T)
+    assert found.max() < 200
+    np.testing.assert_array_equal(
+        found.transpose(0, 2, 1), corrected(stack, np.zeros((20, 24), np.float32), None, mask)
+    )
 
 
 def test_report_is_plain_json() -> None:

@@ -15,7 +15,7 @@ from scgn.__main__ import main
 MODELS = Path(__file__).parents[2] / "models"
 
 
-@pytest.mark.parametrize("module", ["scgn", "scgn.calibration", "scgn.sizes"])
+@pytest.mark.parametrize("module", ["scgn", "scgn.calibration", "scgn.sizes", "scgn.proof.prove"])
 def test_import_brings_no_torch(module) -> None:
     """A fresh interpreter: an HTTP process checks uploads without loading gigabytes."""
     code = f"import sys; import {module}; sys.exit('torch' in sys.modules)"

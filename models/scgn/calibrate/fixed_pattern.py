@@ -74,9 +74,9 @@ def _outliers(values: Array, floor: float) -> Mask:
 
 def corrected(stack: Array, dark: Floats, gain: Floats | None, mask: Mask) -> Floats:
     """(stack - dark) * gain, float32, masked pixels filled from their neighbours."""
-    frames = stack.astype(np.float32) - dark
+    frames = stack.astype(np.float32, order="C") - np.asarray(dark, order="C")
     frames *= 1 if gain is None else gain
     bad, neighbours, weights = neighbours_of_defects(mask)
-    flat = frames.reshape(len(stack), -1)
+    flat = frames.reshape(len(stack), -1)  # a view, or what is filled in would be lost
     flat[:, bad] = (flat[:, neighbours] * weights).sum(-1)
     return frames
