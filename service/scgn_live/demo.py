@@ -26,10 +26,11 @@ from scgn_live.proof import Score, correct, score_frames
 from scgn_live.running import RunningService, start_service
 
 SOURCE = "demo-camera"
-PROBES = 5  # frames that show how fast this machine is
+PROBES = 12  # frames that show how fast this machine is, and what the calibration is proved on
+PROBE_EVERY_S = 0.12  # the service keeps one for proofs every 0.1 s
 LOAD = 0.6  # share of that speed the camera then runs at
 RATE_MAX_FPS = 25.0
-UNCORRECTED = 0.2  # share of the frames that go through before the calibration is posted
+UNCORRECTED = 0.2  # share of the frames that go through before the calibration is active
 SCORED_MAX = 40
 
 
@@ -66,7 +67,7 @@ def demo_command(flags: list[str]) -> int:
             stack.callback(service.stop)
         result = run_demo(args, service)
         if args.keep:
-            say(f"the service goes on: {service.http}/docs, stop it with: kill {service.pid}")
+            say(f"the service goes on: {service.http}/, stop it with: kill {service.pid}")
     if args.result:
         named = {"command": " ".join(["python3 dev.py demo", *flags]), **result}
         args.result.write_text(json.dumps(named, indent=2) + "\n")
@@ -94,8 +95,10 @@ def run_demo(args: argparse.Namespace, service: RunningService) -> dict[str, Any
     camera = SimulatedCamera((args.size, args.size), args.seed, args.dose)
     rate_fps = probe_rate(service, camera)
     frames = args.frames or max(20, round(20 * rate_fps))
-    say(f"ready; filming {frames} frames of {args.size} x {args.size} at {rate_fps:.1f} per second")
-    watched = film(args, service, camera, frames, rate_fps)
+    staged = stage_references(service, camera)
+    say(f"look at it live: {service.http}/")
+    say(f"filming {frames} frames of {args.size} x {args.size} at {rate_fps:.1f} per second")
+    watched = film(args, service, staged, frames, rate_fps)
     corrected = [frame for frame in watched.frames if frame.calibration is not None]
     chosen = corrected[:: max(1, len(corrected) // SCORED_MAX)]
     scored = score_frames(chosen, camera)
@@ -111,17 +114,19 @@ def probe_rate(service: RunningService, camera: SimulatedCamera) -> float:
     ):
         receiver.receive()  # the start or a heartbeat: the subscription holds
         for index in range(PROBES):
+            begun_s = time.monotonic()
             sender.send(camera.frame(index).raw)
             next(iter(receiver))
+            time.sleep(max(0.0, begun_s + PROBE_EVERY_S - time.monotonic()))
     engine_ms = float(Admin(service.http).status()["engine_ms"]["p50"])
     return min(RATE_MAX_FPS, LOAD * 1000 / engine_ms)
 
 
 def film(
-    args: argparse.Namespace, service: RunningService, camera: SimulatedCamera, frames: int,
+    args: argparse.Namespace, service: RunningService, calibration: str, frames: int,
     rate_fps: float,
 ) -> Watched:  # fmt: skip
-    """Let a camera process send the series, post its calibration on the way, receive it all."""
+    """Let a camera process send the series, activate a calibration on the way, receive it all."""
     watched, series = Watched(), f"demo-{time.time_ns()}"
     command = [
         sys.executable, "-m", "scgn_client", "send", "--endpoint", service.ingest,
@@ -139,19 +144,22 @@ def film(
             if isinstance(message, PublishedFrame):
                 watched.frames.append(message)
                 if len(watched.frames) == max(1, round(UNCORRECTED * frames)):
-                    post_references(service, camera)
+                    Admin(service.http).activate(calibration)
+                    say(f"calibration {calibration} is active: every later frame names it")
             elif isinstance(message, End):
                 watched.ledger = dict(message.ledger or {})
     process.wait(30)
     return watched
 
 
-def post_references(service: RunningService, camera: SimulatedCamera) -> None:
-    """What an operator does: dark, gain and mask over HTTP, while frames flow."""
+def stage_references(service: RunningService, camera: SimulatedCamera) -> str:
+    """What an operator does: dark, gain and mask over HTTP, proved on the frames so far; its id."""
     posted = Admin(service.http).post_calibration(
-        camera.dark_reference, camera.gain_reference, camera.pixel_mask, "multiply"
+        camera.dark_reference, camera.gain_reference, camera.pixel_mask, "multiply", activate=False
     )
-    say(f"posted calibration {posted['id']}: every later frame names it")
+    said = "; ".join(posted["reasons"])
+    say(f"posted calibration {posted['id']}: {posted['verdict']}, {said}")
+    return str(posted["id"])
 
 
 def draw(
