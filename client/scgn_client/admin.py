@@ -19,10 +19,18 @@ from numpy.typing import NDArray
 
 from scgn_client.errors import FileFormatError, ServiceError
 from scgn_client.files import read_frames
-from scgn_client.messages import Array
 
 HTTP = "http://127.0.0.1:8000"
+UPLOAD_S = 90.0  # checking an upload may take the service a minute
+ACTIVATE_S = 15.0  # a calibration is made ready for the device before it is used
+# What the service reads itself; the client reads the others and sends their frames.
+SENT_AS_IS = (
+    ".npy", ".npz", ".tif", ".tiff", ".mrc", ".mrcs", ".h5", ".hdf5", ".nxs", ".emd", ".dm3",
+    ".dm4", ".json",
+)  # fmt: skip
 Reference = NDArray[Any] | str | Path
+Noise = Mapping[str, Any] | str | Path
+Part = tuple[str, bytes]  # name and content of a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +48,22 @@ class _Answer:
 
     def content(self, what: str) -> dict[str, Any]:
         """The body as a JSON object; ServiceError when something else came."""
+        found: dict[str, Any] = self._json(what, dict, "a JSON object")
+        return found
+
+    def rows(self, what: str) -> list[dict[str, Any]]:
+        """The body as a JSON array; ServiceError when something else came."""
+        found: list[dict[str, Any]] = self._json(what, list, "a JSON array")
+        return found
+
+    def _json(self, what: str, kind: type, expected: str) -> Any:
         try:
             content = json.loads(self.body)
         except ValueError:
             content = None
-        if not isinstance(content, dict):
+        if not isinstance(content, kind):
             got = self.body[:80].decode(errors="replace")
-            raise ServiceError(f"{what}: expected a JSON object, got {got!r}", self.status)
+            raise ServiceError(f"{what}: expected {expected}, got {got!r}", self.status)
         return content
 
 
@@ -94,23 +111,65 @@ class Admin:
         gain: Reference | None = None,
         mask: Reference | None = None,
         gain_convention: Literal["multiply", "divide"] | None = None,
+        *,
+        noise: Noise | None = None,
+        calibration: str | Path | None = None,
+        frames: Reference | None = None,
+        orientation: str | None = None,
+        camera: str | None = None,
+        exposure_ms: float | None = None,
+        activate: bool | None = None,
+        force: bool = False,
     ) -> dict[str, Any]:
-        """Upload references, active from the next frame on; gives the service's answer (`id`, ...).
+        """Upload references; gives what became of them: `id`, `active`, `verdict`, `reasons`, ...
 
-        Each is a (rows, columns) array or a file of one frame. dark: ADU; gain: needs
-        gain_convention, `multiply` for corrected = (raw - dark) * gain, `divide` for / gain;
-        mask: 1 where a pixel is defective. FileFormatError for a file that is no such thing.
+        Each is a (rows, columns) array, a (frames, rows, columns) stack, which is averaged, or a
+        file of either, as a camera program wrote it. dark: ADU; gain: needs gain_convention,
+        `multiply` for corrected = (raw - dark) * gain, `divide` for / gain; mask: 1 where a pixel
+        is defective; noise: a map or JSON file; calibration: a file of `scgn calibrate`, alone;
+        frames: raw ones to prove it against, else the camera's last ones. orientation: what turns
+        the files onto the frames; activate: None for if it is accepted; force: although it is
+        suspicious. Waits 90 s at least; FileFormatError for files that are no frames.
         """
-        given = {"dark": dark, "gain": gain, "mask": mask}
-        parts = {k: npy_bytes(v, k) for k, v in given.items() if v is not None}
+        given = {"dark": dark, "gain": gain, "mask": mask, "frames": frames, "noise": noise}
+        given |= {"calibration": calibration}
+        parts = {k: part_of(v, k) for k, v in given.items() if v is not None}
         if not parts:
             raise ServiceError("calibration: expected a dark, gain or mask, got none")
         if gain is not None and gain_convention is None:
             raise ServiceError("calibration: a gain needs gain_convention, multiply or divide")
-        query = {"gain_convention": gain_convention} if gain_convention is not None else {}
-        path = "/calibrations" + (f"?{urllib.parse.urlencode(query)}" if query else "")
+        path = _path(
+            "/calibrations", gain_convention=gain_convention, orientation=orientation,
+            camera=camera, exposure_ms=exposure_ms, activate=activate, force=force or None,
+        )  # fmt: skip
         body, content_type = multipart(parts)
-        return self._ask("POST", path, body, content_type, accept=(200, 201)).content(path)
+        timeout_s = max(self.timeout_s, UPLOAD_S)
+        answer = self._ask("POST", path, body, content_type, (200, 201), timeout_s)
+        return answer.content(path)
+
+    def calibrations(self) -> list[dict[str, Any]]:
+        """Those that are stored, the newest first: `id`, `state`, `verdict`, `camera`, ..."""
+        return self._ask("GET", "/calibrations").rows("/calibrations")
+
+    def calibration(self, identity: str) -> dict[str, Any]:
+        """The report of one: verdict, reasons in words, and the numbers of its proof."""
+        path = f"/calibrations/{urllib.parse.quote(identity, safe='')}"
+        return self._ask("GET", path).content(path)
+
+    def activate(self, identity: str | None, force: bool = False) -> str | None:
+        """Correct every frame from the next one on with this one, or with none; gives its id."""
+        if identity is None:
+            return self._now("DELETE", "/calibrations/active")
+        place = f"/calibrations/{urllib.parse.quote(identity, safe='')}/activate"
+        return self._now("POST", _path(place, force=force or None))
+
+    def rollback(self) -> str | None:
+        """Go back to what was in use before, be it none; gives its id."""
+        return self._now("POST", "/calibrations/rollback")
+
+    def _now(self, method: str, path: str) -> str | None:
+        active = self._ask(method, path, timeout_s=max(self.timeout_s, ACTIVATE_S)).content(path)
+        return None if active.get("id") is None else str(active["id"])
 
     def _ask(
         self,
@@ -119,6 +178,7 @@ class Admin:
         body: bytes | None = None,
         content_type: str | None = None,
         accept: tuple[int, ...] = (200,),
+        timeout_s: float | None = None,
     ) -> _Answer:
         headers = {"Content-Type": content_type} if content_type is not None else {}
         if self._token is not None:
@@ -126,7 +186,7 @@ class Admin:
         where = f"{method} {self.url}{path}"
         try:
             request = urllib.request.Request(self.url + path, body, headers, method=method)
-            answer = self._exchange(request)
+            answer = self._exchange(request, self.timeout_s if timeout_s is None else timeout_s)
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "reason", None) or error
             raise ServiceError(f"{where}: no answer: {reason}") from error
@@ -134,9 +194,9 @@ class Admin:
             raise ServiceError(f"{where}: {answer.status} {_detail(answer)}", answer.status)
         return answer
 
-    def _exchange(self, request: urllib.request.Request) -> _Answer:
+    def _exchange(self, request: urllib.request.Request, timeout_s: float) -> _Answer:
         try:
-            with self._opener.open(request, timeout=self.timeout_s) as response:
+            with self._opener.open(request, timeout=timeout_s) as response:
                 return _Answer(response.status, response.read())
         except urllib.error.HTTPError as error:  # an answer too, only not a 2xx
             with error:
@@ -152,30 +212,50 @@ def _detail(answer: _Answer) -> str:
     return detail if isinstance(detail, str) else json.dumps(detail)
 
 
+def _path(place: str, **query: Any) -> str:
+    """A path with what of a query is not None."""
+    words = {True: "true", False: "false"}
+    given = {k: words[v] if isinstance(v, bool) else v for k, v in query.items() if v is not None}
+    return place + (f"?{urllib.parse.urlencode(given)}" if given else "")
+
+
+def part_of(given: Reference | Noise, name: str) -> Part:
+    """What is uploaded under a name: files that the service reads as they are, others as .npy."""
+    if isinstance(given, Mapping):
+        return f"{name}.json", json.dumps(given).encode()
+    suffix = Path(given).suffix.lower() if isinstance(given, (str, Path)) else None
+    if suffix not in SENT_AS_IS:
+        return f"{name}.npy", npy_bytes(given, name)
+    try:
+        return f"{name}{suffix}", Path(str(given)).read_bytes()
+    except OSError as error:
+        raise FileFormatError(f"{given}: {(error.strerror or str(error)).lower()}") from error
+
+
 def npy_bytes(reference: Reference, name: str = "reference") -> bytes:
-    """A reference as the bytes of a .npy file; a file must hold exactly one frame."""
-    frame = _only_frame(reference) if isinstance(reference, (str, Path)) else np.asarray(reference)
-    if frame.ndim != 2 or frame.dtype.kind not in "biuf":
-        got = f"{frame.dtype} of shape {frame.shape}"
-        raise FileFormatError(f"{name}: expected numbers of (rows, columns), got {got}")
+    """A frame or a stack, an array or a file that the client reads, as the bytes of a .npy file."""
+    if isinstance(reference, (str, Path)):
+        frames = list(read_frames(reference))
+        if len(shapes := {frame.shape for frame in frames}) > 1:
+            raise FileFormatError(f"{reference}: expected frames of one shape, got {shapes}")
+        array = frames[0] if len(frames) == 1 else np.stack(frames)
+    else:
+        array = np.asarray(reference)
+    if array.ndim not in (2, 3) or array.dtype.kind not in "biuf":
+        got = f"{array.dtype} of shape {array.shape}"
+        raise FileFormatError(f"{name}: expected numbers of (rows, columns) or a stack, got {got}")
     buffer = io.BytesIO()
-    np.save(buffer, frame, allow_pickle=False)
+    np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
 
 
-def _only_frame(path: str | Path) -> Array:
-    frames = list(read_frames(path))
-    if len(frames) != 1:
-        raise FileFormatError(f"{path}: expected one frame, got {len(frames)}")
-    return frames[0]
-
-
-def multipart(parts: Mapping[str, bytes]) -> tuple[bytes, str]:
-    """Body and content type of a multipart/form-data upload of .npy files."""
+def multipart(parts: Mapping[str, bytes | Part]) -> tuple[bytes, str]:
+    """Body and content type of a multipart/form-data upload of files; mere bytes are a .npy."""
     boundary = uuid.uuid4().hex  # 128 random bits: not in the data
     lines: list[bytes] = []
-    for name, content in parts.items():
-        disposition = f'Content-Disposition: form-data; name="{name}"; filename="{name}.npy"'
+    for name, part in parts.items():
+        filename, content = (f"{name}.npy", part) if isinstance(part, bytes) else part
+        disposition = f'Content-Disposition: form-data; name="{name}"; filename="{filename}"'
         lines += [f"--{boundary}".encode(), disposition.encode()]
         lines += [b"Content-Type: application/octet-stream", b"", content]
     lines += [f"--{boundary}--".encode(), b""]

@@ -1,12 +1,13 @@
-"""Command line: `scgn-client send | replay | watch | glimpse | calibrate | status`."""
+"""Command line: `scgn-client send | replay | watch | glimpse | calibrate | calibrations | status`.
+
+The last three, over HTTP, are in `cli_http`.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import itertools
-import json
-import math
 import os
 import re
 import sys
@@ -20,16 +21,17 @@ from typing import Any
 
 import zmq
 
-from scgn_client.admin import HTTP, Admin, flat_rows, ledger_line
+from scgn_client.admin import ledger_line
 from scgn_client.camera import SimulatedCamera
-from scgn_client.errors import ClientError, ServiceError
+from scgn_client.cli_http import add_calibrate, add_calibrations, add_status, positive, say
+from scgn_client.errors import ClientError
 from scgn_client.files import ConversionWarning, read_frames
 from scgn_client.messages import Array, End, PublishedFrame
 from scgn_client.receiver import FRAMES, LATEST, FrameReceiver, Gap, LatestReceiver
 from scgn_client.replay import Chained, record_frame, send_frames, side_by_side, write_png
 from scgn_client.sender import INGEST, FrameSender
 
-OK, NOT_READY, FAILED, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
+OK, FAILED, INTERRUPTED, PIPE_CLOSED = 0, 2, 130, 141
 LINE_EVERY_S = 1.0
 RATE_OVER_S = 2.0
 
@@ -73,13 +75,13 @@ def _replay(args: argparse.Namespace) -> int:
 
 def _send_all(args: argparse.Namespace, frames: Iterable[Array], loop: bool) -> int:
     with FrameSender(args.endpoint, args.source, args.series, timeout_s=args.timeout) as sender:
-        _say(f"sending {sender.source} series {sender.series} to {sender.endpoint}")
+        say(f"sending {sender.source} series {sender.series} to {sender.endpoint}")
         try:
             given = (args.rate, loop, args.frames)
             report = send_frames(sender, frames, *given, on_timeout=args.on_timeout)
         except KeyboardInterrupt:  # the usual end of an endless series: say `end`, with its count
             return INTERRUPTED
-    _say(str(report))
+    say(str(report))
     return OK
 
 
@@ -95,7 +97,7 @@ def _watch(args: argparse.Namespace) -> int:
                     record_frame(args.save, message)
                 lines.note(message, receiver, last=lines.seen + 1 == args.frames)
             elif isinstance(message, End):
-                _say(f"end of {message.source} {message.series}: {ledger_line(message.ledger)}")
+                say(f"end of {message.source} {message.series}: {ledger_line(message.ledger)}")
                 if args.until_end:
                     break
     return OK
@@ -119,7 +121,7 @@ class _FrameLines:
             self._arrivals.popleft()
         if last or now - self._last_line >= self._every_s:
             rate_fps = (len(self._arrivals) - 1) / max(now - self._arrivals[0], 1e-9)
-            _say(frame_line(frame, rate_fps, receiver.gaps()))
+            say(frame_line(frame, rate_fps, receiver.gaps()))
             self._last_line = now
 
 
@@ -128,45 +130,13 @@ def _glimpse(args: argparse.Namespace) -> int:
         frame = receiver.receive()
     for entry in fields(frame):
         if entry.name != "channels":
-            _say(f"{entry.name:>15}  {getattr(frame, entry.name)}")
-    _say(f"{'age_ms':>15}  {frame.age_ms():.1f}")
+            say(f"{entry.name:>15}  {getattr(frame, entry.name)}")
+    say(f"{'age_ms':>15}  {frame.age_ms():.1f}")
     for name, pixels in frame.channels.items():
-        _say(f"{name:>15}  {_statistics(pixels)}")
+        say(f"{name:>15}  {_statistics(pixels)}")
     if args.save is not None:
         write_png(args.save, side_by_side(frame))
     return OK
-
-
-def _calibrate(args: argparse.Namespace) -> int:
-    answer = _admin(args).post_calibration(args.dark, args.gain, args.mask, args.gain_convention)
-    _say(" ".join(f"{key} {value}" for key, value in answer.items()))
-    return OK
-
-
-def _status(args: argparse.Namespace) -> int:
-    admin = _admin(args)
-    readiness = admin.ready()
-    try:
-        status = admin.status()
-    except ServiceError as error:  # the HTTP side lives on when the frame process is gone
-        status = {"error": str(error)}
-    shown = {"ready": readiness.ready, "reasons": readiness.reasons, "status": status}
-    if args.json:
-        _say(json.dumps(shown))
-    else:
-        rows = list(flat_rows({**shown, **status, "status": {}}))
-        width = max(len(key) for key, _ in rows)
-        _say("\n".join(f"{key:<{width}}  {value}" for key, value in rows))
-    return OK if readiness.ready else NOT_READY
-
-
-def _admin(args: argparse.Namespace) -> Admin:
-    token = None if args.token_file is None else args.token_file.read_text().strip()
-    return Admin(args.url, args.timeout, token)
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
 
 
 def frame_line(frame: PublishedFrame, rate_fps: float, gaps: Sequence[Gap]) -> str:
@@ -193,13 +163,6 @@ def rows_x_columns(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def positive(text: str) -> float:
-    number = float(text)
-    if not (number > 0 and math.isfinite(number)):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
-    return number
-
-
 def whole(text: str) -> int:
     if int(text) < 0:
         raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")
@@ -221,8 +184,9 @@ def _parser() -> argparse.ArgumentParser:
     glimpse = verb("glimpse", _glimpse, "show one newest frame: header and statistics")
     _add_common(glimpse, LATEST)
     glimpse.add_argument("--save", type=Path, metavar="PNG", help="write raw and denoised as a PNG")
-    _add_calibrate(verb("calibrate", _calibrate, "upload a dark, gain and defect reference"))
-    _add_status(verb("status", _status, "health and figures; exit 0 ready, 1 not, 2 unreachable"))
+    add_calibrate(verb)
+    add_calibrations(verb)
+    add_status(verb)
     return top
 
 
@@ -270,26 +234,3 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
     add("--frames", type=whole, metavar="N", help="stop after so many frames")
     add("--until-end", action="store_true", help="stop when a series ends")
     add("--save", type=Path, metavar="DIR", help="write every channel as .npy, and a .png of them")
-
-
-def _add_http(parser: argparse.ArgumentParser, timeout_s: float) -> None:
-    add = parser.add_argument
-    add("--url", default=HTTP, help="HTTP side of the service (%(default)s)")
-    add("--token-file", type=Path, metavar="FILE", help="file of the bearer token, when it has one")
-    add("--timeout", type=positive, default=timeout_s, metavar="S",
-        help="how long a request may stand still, s (%(default)s)")  # fmt: skip
-
-
-def _add_calibrate(parser: argparse.ArgumentParser) -> None:
-    _add_http(parser, 30.0)
-    add = parser.add_argument
-    add("--dark", metavar="FILE", help="dark reference, ADU")
-    add("--gain", metavar="FILE", help="gain reference; needs --gain-convention")
-    add("--mask", metavar="FILE", help="1 where a pixel is defective")
-    add("--gain-convention", choices=("multiply", "divide"),
-        help="corrected = (raw - dark) * gain, or / gain")  # fmt: skip
-
-
-def _add_status(parser: argparse.ArgumentParser) -> None:
-    _add_http(parser, 5.0)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

@@ -16,8 +16,8 @@ from typing import Any, Self
 import zmq
 
 from scgn_client.wire import UINT64_MAX
-from scgn_live.calibration_control import CalibrationControl
-from scgn_live.control import ControlServer
+from scgn_live.calibration_control import CalibrationControl, work_endpoint
+from scgn_live.control import ControlServer, Handler
 from scgn_live.engine import Engine, EngineState
 from scgn_live.ingest import FrameIngest
 from scgn_live.ledger import Ledger
@@ -53,11 +53,12 @@ class App:
         self.stages: dict[str, Stage] = {}
         self.ended = threading.Event()
         self.starting: str | None = "starting"  # what `start` is at; None once frames can come
-        handlers = {
+        questions: dict[str, Handler] = {
             "health": self._health, "status": self._status, "metrics": self._metrics,
-            **self.calibrations.handlers(),
         }  # fmt: skip
-        self.control = ControlServer(control, handlers)
+        self.control = ControlServer(control, questions)
+        # Apart: loading a large calibration takes seconds, in which health must answer.
+        self.work = ControlServer(work_endpoint(control), self.calibrations.handlers())
 
     def _dropped(self, slot: Slot) -> None:
         self.ledger.drop(slot.run, slot.header.frame, "overload")
@@ -77,12 +78,13 @@ class App:
         The control socket comes first, so that health can say what a long build is at.
         """
         self.calibrations.store.open()
-        self._begin(control=self.control)
+        self._begin(control=self.control, work=self.work)
         try:
             self._load_and_bind()
         except BaseException:
-            self.stages["control"].stop()
-            self.control.close()
+            for name, server in (("control", self.control), ("work", self.work)):
+                self.stages[name].stop()
+                server.close()
             raise
 
     def _load_and_bind(self) -> None:
@@ -130,7 +132,8 @@ class App:
         slots, events = self.ring.abandon()
         for slot in slots:
             self.ledger.fail(slot.run, slot.header.frame, "shutdown")
-        self.stages["control"].stop()
+        for name in ("work", "control"):
+            self.stages[name].stop(1.0)
         if self.stages["publish"].error is None and not self.stages["publish"].alive:
             self.publisher.end_runs(events)
         for name, part in self._parts().items():
@@ -138,7 +141,10 @@ class App:
                 part.close()
 
     def _parts(self) -> dict[str, Part]:
-        return {"publish": self.publisher, "ingest": self.ingest, "control": self.control}
+        return {
+            "publish": self.publisher, "ingest": self.ingest, "work": self.work,
+            "control": self.control,
+        }  # fmt: skip
 
     def failed_stage(self) -> str | None:
         """Name of a stage that died, None while all live."""
@@ -170,6 +176,8 @@ class App:
         return reasons + self.calibrations.reasons_not_ready()
 
     def _stuck(self, stage: Stage) -> bool:
+        if stage.name == "work":
+            return False  # frames go on beside it
         # With `block` the ingest rightly stands while the ring is full and moving.
         blocked = self.settings.overload == "block" and stage.name == "ingest"
         return not (blocked and self.ring.depths()["free"] == 0)

@@ -19,6 +19,11 @@ from scgn_live.settings import Settings
 LOG = logging.getLogger(__name__)
 
 
+def work_endpoint(control: str) -> str:
+    """Address of the socket for calibrations, beside the control socket."""
+    return f"{control}-work"
+
+
 class NothingBefore(LookupError):
     """There is nothing to roll back to."""
 
@@ -39,6 +44,7 @@ class CalibrationControl:
         self.recent = RecentFrames(settings.proof_frames, settings.proof_every_s, settings.proof_mb)
         self.collector = Collector(settings.stream_mb)
         self.engine: Engine | None = None  # once frames can come
+        self._used_s = 0.0  # when the calibration in use came (monotonic)
         self.problem: str | None = None
 
     def handlers(self) -> dict[str, Handler]:
@@ -61,11 +67,13 @@ class CalibrationControl:
         """With `require_calibration`: why frames would go out uncorrected, in words."""
         if not self._required or self.engine is None:
             return []
+        if not self.engine.state.processor.corrects:
+            return ["a calibration is required, and this engine corrects nothing"]
         calibration = self.engine.state.calibration
         if calibration is None:
             return [self.problem or "no calibration is active, and one is required"]
-        seen_s = self.engine.mismatched_s
-        if seen_s is not None and time.monotonic() - seen_s <= self._ready_s:
+        seen_s = self.engine.mismatched_s or 0.0
+        if seen_s > max(self._used_s, time.monotonic() - self._ready_s):
             return [f"frames have another shape than calibration {calibration.id}"]
         return []
 
@@ -96,7 +104,7 @@ class CalibrationControl:
         engine.prepare(calibration)
         self.store.note(activity)
         engine.use_calibration(calibration)
-        self.problem = None
+        self.problem, self._used_s = None, time.monotonic()
         LOG.info("calibration active", extra={"calibration": identity})
         return {"id": identity}
 

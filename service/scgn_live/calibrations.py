@@ -49,9 +49,9 @@ class Activity:
 
     def back(self) -> Activity:
         """After a rollback: the one before is active again."""
-        taken = [] if self.active is None else [self.active]
-        back = [*(other for other in self.rolled_back if other != self.active), *taken]
-        return Activity(self.before[-1], self.before[:-1], back[-HISTORY_KEPT:])
+        again, taken = self.before[-1], [] if self.active is None else [self.active]
+        back = [other for other in self.rolled_back if other not in (again, self.active)]
+        return Activity(again, self.before[:-1], [*back, *taken][-HISTORY_KEPT:])
 
     def without(self, identity: str) -> Activity:
         """As if that one had never been active."""
@@ -108,7 +108,10 @@ class CalibrationStore:
 
     def load(self, identity: str) -> Calibration:
         """The calibration of that id; CalibrationError when it is missing or damaged."""
-        return load_calibration(self.path(identity))
+        found = load_calibration(self.path(identity))
+        if found.id != identity:
+            raise CalibrationError("calibration", f"{identity} holds {found.id}")
+        return found
 
     def report(self, identity: str) -> dict[str, Any]:
         """What is known of it beside its content; empty when nothing was written down."""
@@ -125,7 +128,11 @@ class CalibrationStore:
         noted = json.loads(self._active.read_text())
         if not isinstance(noted, dict) or "active" not in noted:
             raise ValueError(f"expected a note of the active calibration, got {noted!r}")
-        return Activity(noted["active"], noted.get("before", []), noted.get("rolled_back", []))
+        before, back = noted.get("before", []), noted.get("rolled_back", [])
+        lists = isinstance(before, list) and isinstance(back, list)
+        if not lists or None in back or not all(map(_is_noted, [noted["active"], *before, *back])):
+            raise ValueError(f"expected ids of calibrations in the note, got {noted!r}")
+        return Activity(noted["active"], before, back)
 
     # The HTTP process.
 
@@ -179,6 +186,11 @@ class CalibrationStore:
             LOG.error("active calibration cannot be used", extra={"error": str(error)})
             words = (isinstance(error, OSError) and error.strerror) or str(error)
             return None, f"active calibration cannot be used: {words}"
+
+
+def _is_noted(value: Any) -> bool:
+    """Whether a note may hold it: an id, or none."""
+    return value is None or (isinstance(value, str) and ID.fullmatch(value) is not None)
 
 
 def _age(path: Path) -> float:

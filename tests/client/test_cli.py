@@ -1,12 +1,8 @@
-"""The command line against real sockets, real files and a real HTTP server."""
+"""The command line against real sockets and real files; its HTTP side is in test_admin."""
 
 from __future__ import annotations
 
 import contextlib
-import email
-import email.policy
-import io
-import json
 import os
 import signal
 import subprocess
@@ -14,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +19,7 @@ import pytest
 import zmq
 from PIL import Image
 
-from scgn_client import FileFormatError, ServiceError, wire
-from scgn_client.admin import Admin
+from scgn_client import wire
 from scgn_client.camera import SimulatedCamera
 from scgn_client.cli import main
 
@@ -160,7 +154,9 @@ def test_wrong_arguments_exit_as_argparse_does(args: list[str], capsys: Any) -> 
     assert "usage: scgn-client" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["send", "replay", "watch", "glimpse", "calibrate", "status"])
+@pytest.mark.parametrize(
+    "verb", ["send", "replay", "watch", "glimpse", "calibrate", "calibrations", "status"]
+)
 def test_every_command_has_help(verb: str, capsys: Any) -> None:
     with pytest.raises(SystemExit) as exit_:
         main([verb, "--help"])
@@ -312,169 +308,3 @@ def test_glimpse_shows_one_newest_frame(
         assert fact in shown
     with Image.open(save) as image:
         assert np.asarray(image)[:, :4].min() == 255, "one window for both without a calibration"
-
-
-# HTTP
-
-
-class Service(ThreadingHTTPServer):
-    """The HTTP side as the client sees it; `answers` maps a path to a status and a body."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answers: dict[str, tuple[int, bytes]] = {
-            "/v2/health/live": (200, b'{"live": true}'),
-            "/v2/health/ready": (200, b'{"ready": true, "reasons": []}'),
-            "/status": (
-                200,
-                b'{"model": "tiny", "ring": {"free": 4}, "series": [{"source": "cam", "series": '
-                b'"s1", "state": "open", "expected": 4, "published": 3, "missing": 1}]}',
-            ),
-            "/metrics": (200, b"scgn_frames_total 3\n"),
-            "/calibrations": (201, b'{"id": "abc123", "active": true}'),
-        }
-        self.requests: list[tuple[str, dict[str, str], bytes]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Service
-
-    def do_GET(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.server.requests.append((self.path, dict(self.headers), body))
-        status, content = self.server.answers.get(
-            self.path.split("?")[0], (404, b'{"detail": "Not Found"}')
-        )
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    do_POST = do_GET  # noqa: N815
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    with Service() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-def uploaded(service: Service) -> tuple[str, dict[str, np.ndarray]]:
-    """Query and arrays of the last upload, read by another library than the one that wrote it."""
-    path, headers, body = service.requests[-1]
-    head = f"Content-Type: {headers['Content-Type']}\r\n\r\n".encode()
-    message = email.message_from_bytes(head + body, policy=email.policy.HTTP)
-    arrays = {}
-    for part in message.iter_parts():
-        name = part.get_param("name", header="content-disposition")
-        assert part.get_filename() == f"{name}.npy"
-        arrays[str(name)] = np.load(io.BytesIO(part.get_payload(decode=True)), allow_pickle=False)
-    return path.partition("?")[2], arrays
-
-
-def test_admin_reads_health_status_and_metrics(service: Service) -> None:
-    admin = Admin(service.url + "/", token="secret")
-    assert admin.live()
-    assert admin.ready().ready
-    assert admin.status()["model"] == "tiny"
-    assert admin.metrics() == "scgn_frames_total 3\n"
-    assert all(h["Authorization"] == "Bearer secret" for _, h, _ in service.requests)
-    service.answers["/v2/health/ready"] = (503, b'{"ready": false, "reasons": ["warming up"]}')
-    assert not admin.ready().ready
-    assert admin.ready().reasons == ["warming up"]
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "complaint"),
-    [
-        (422, b'{"detail": "dark: expected 2-D"}', "422 dark: expected 2-D"),
-        (422, b'{"detail": [{"loc": ["query"]}]}', '422 [{"loc": ["query"]}]'),
-        (500, b"Internal Server Error", "500 Internal Server Error"),
-        (200, b"[1, 2]", "expected a JSON object, got '[1, 2]'"),
-        (200, b"\xff\x00", "expected a JSON object"),
-    ],
-)
-def test_admin_errors_carry_the_services_words(
-    service: Service, status: int, body: bytes, complaint: str
-) -> None:
-    service.answers["/status"] = (status, body)
-    with pytest.raises(ServiceError) as raised:
-        Admin(service.url).status()
-    assert raised.value.status == status
-    assert complaint in str(raised.value)
-
-
-def test_admin_without_a_service() -> None:
-    admin = Admin("http://127.0.0.1:1", timeout_s=1)
-    assert not admin.live()
-    with pytest.raises(ServiceError, match="no answer") as raised:
-        admin.ready()
-    assert raised.value.status is None
-
-
-def test_calibrate_uploads_files(service: Service, tmp_path: Path, capsys: Any) -> None:
-    camera = SimulatedCamera((16, 24))
-    camera.save_references(tmp_path)
-    Image.fromarray(camera.pixel_mask).save(tmp_path / "mask.png")
-    files = {"dark": "dark.npy", "gain": "gain.npy", "mask": "mask.png"}
-    args = [word for name, file in files.items() for word in (f"--{name}", str(tmp_path / file))]
-    (tmp_path / "token").write_text("secret\n")
-    args += ["--url", service.url, "--token-file", str(tmp_path / "token")]
-    assert main(["calibrate", *args, "--gain-convention", "multiply"]) == 0
-    assert "id abc123" in capsys.readouterr().out
-    query, arrays = uploaded(service)
-    assert query == "gain_convention=multiply"
-    np.testing.assert_array_equal(arrays["dark"], camera.dark_reference)
-    np.testing.assert_array_equal(arrays["gain"], camera.gain_reference)
-    np.testing.assert_array_equal(arrays["mask"], camera.pixel_mask)
-    assert service.requests[-1][1]["Authorization"] == "Bearer secret"
-
-
-def test_arrays_are_uploaded_as_they_are(service: Service) -> None:
-    dark = np.arange(6, dtype=np.float64).reshape(2, 3)
-    assert Admin(service.url).post_calibration(dark=dark)["id"] == "abc123"
-    query, arrays = uploaded(service)
-    assert query == ""
-    assert list(arrays) == ["dark"]
-    assert arrays["dark"].dtype == np.float64
-    np.testing.assert_array_equal(arrays["dark"], dark)
-
-
-def test_calibrations_that_cannot_be_meant(service: Service, tmp_path: Path) -> None:
-    admin = Admin(service.url)
-    with pytest.raises(ServiceError, match="needs gain_convention"):
-        admin.post_calibration(gain=np.ones((2, 3)))
-    with pytest.raises(FileFormatError, match=r"dark: expected numbers of \(rows, columns\)"):
-        admin.post_calibration(dark=np.ones(3))
-    np.save(tmp_path / "stack.npy", np.ones((2, 3, 4), np.float32))
-    with pytest.raises(FileFormatError, match="expected one frame, got 2"):
-        admin.post_calibration(dark=tmp_path / "stack.npy")
-    assert service.requests == []
-
-
-def test_status_table_json_and_exit(service: Service, capsys: Any) -> None:
-    assert main(["status", "--url", service.url]) == 0
-    rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert rows["ready"] == "True"
-    assert rows["model"] == "tiny"
-    assert rows["ring.free"] == "4"
-    assert rows["cam/s1"].startswith("open: expected 4, published 3, ")
-    service.answers["/v2/health/ready"] = (503, b'{"ready": false, "reasons": ["no frames"]}')
-    service.answers["/status"] = (503, b'{"detail": "frame process is gone"}')
-    assert main(["status", "--url", service.url, "--json"]) == 1
-    shown = json.loads(capsys.readouterr().out)
-    assert (shown["ready"], shown["reasons"]) == (False, ["no frames"])
-    assert "frame process is gone" in shown["status"]["error"]

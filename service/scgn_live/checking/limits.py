@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
+import signal
+import sys
 
 MB = 1_000_000
 NICE = 10  # frames come first
 OUTPUT_MB = 2048  # of one file; far beyond any calibration
 OPEN_FILES = 256
+_PR_SET_PDEATHSIG = 1
 
 
 def limit(memory_mb: float, time_s: float) -> None:
     """From here on at most so much address space and processor time, and no core file.
 
-    Beyond the memory Python raises MemoryError; beyond the time the kernel ends the process.
+    Beyond the memory Python raises MemoryError; beyond the time the kernel ends the process, and so
+    it does once the process that asked for it is gone.
     """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     os.nice(NICE)
     for what, most in {
         resource.RLIMIT_AS: round(memory_mb * MB),

@@ -5,6 +5,7 @@ Sizes that a file declares are held against a limit before anything is allocated
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import warnings
@@ -23,7 +24,9 @@ from scgn_live.checking.files import CheckError
 Array = NDArray[Any]
 FORMATS = (".npy", ".npz", ".tif", ".tiff", ".mrc", ".h5", ".hdf5", ".nxs", ".emd", ".dm3", ".dm4")
 ALIKE = {".tiff": ".tif", ".hdf5": ".h5", ".nxs": ".h5", ".emd": ".h5", ".mrcs": ".mrc"}
+ALONE = {"is_ome": False, "is_mmstack": False, "is_ndtiff": False}  # for tifffile
 MRC_MAGIC = slice(208, 212)
+COMPRESSED = (b"\x1f\x8b", b"BZ")
 HEAD_BYTES = 1024
 PAGES_MAX = 100_000
 DM_EXTRA = "reading dm3 and dm4 needs the extra: pip install scgn-live[dm]"
@@ -81,13 +84,29 @@ def _frames(array: Array, field: str) -> Array:
 def _read(path: Path, found: str, field: str) -> Array:
     if found == ".npy":
         return read_npy(field, path.read_bytes())
-    return _dm(path) if found == ".dm3" else READERS[found](path)
+    return _OWN[found](path) if found in _OWN else READERS[found](path)
+
+
+def _tif(path: Path) -> Array:
+    """The first series of pages, of this file alone.
+
+    OME's XML and Micro-Manager's index name further files to read, and tifffile would: they are
+    the server's. By pillow where tifffile needs a codec (LZW) that it does not bring.
+    """
+    with library("tifffile").TiffFile(path, **ALONE) as tiff:
+        len(tiff.pages)  # sees when pages go round in a circle; `series` would go along
+        series = tiff.series[0]
+        if "S" in series.axes:
+            raise StackError(f"colours of shape {series.shape}")
+        with contextlib.suppress(ValueError, RuntimeError):
+            return np.asarray(series.asarray())
+    return READERS[".png"](path)
 
 
 def _dm(path: Path) -> Array:
     """By RosettaSciIO, under the GPL: a program of its own that is run, not a part of this one."""
     out = path.with_name(f"{path.name}-dm.npy")
-    command = [sys.executable, "-c", _DM_PROGRAM, str(path), str(out)]
+    command = [sys.executable, "-P", "-c", _DM_PROGRAM, str(path), str(out)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode == _NO_READER:
         raise StackError(DM_EXTRA)
@@ -97,6 +116,7 @@ def _dm(path: Path) -> Array:
     return np.asarray(np.load(out, allow_pickle=False))
 
 
+_OWN: dict[str, Callable[[Path], Array]] = {".tif": _tif, ".dm3": _dm}
 _NO_READER = 3
 _DM_PROGRAM = f"""
 import sys
@@ -122,7 +142,10 @@ def _fits(size: float, field: str, limit_bytes: float) -> None:
 
 
 def _file_fits(path: Path, field: str, limit_bytes: float) -> None:
-    """For files that hold every pixel as it is."""
+    """For files that hold every pixel as it is; mrcfile would unpack others."""
+    with path.open("rb") as file:
+        if file.read(len(COMPRESSED[0])).startswith(COMPRESSED):
+            raise CheckError(415, field, f"{field}: expected a file, got a compressed one")
     _fits(path.stat().st_size, field, limit_bytes)
 
 
@@ -132,7 +155,7 @@ def _npz_fits(path: Path, field: str, limit_bytes: float) -> None:
 
 
 def _tif_fits(path: Path, field: str, limit_bytes: float) -> None:
-    with library("tifffile").TiffFile(path) as tiff:
+    with library("tifffile").TiffFile(path, **ALONE) as tiff:
         if len(tiff.pages) > PAGES_MAX:
             raise CheckError(413, field, f"{field}: expected at most {PAGES_MAX} pages")
         first = tiff.series[0]

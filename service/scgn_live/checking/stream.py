@@ -11,7 +11,7 @@ from scgn.calibrate.estimate import calibrate_series
 from scgn.calibrate.fixed_pattern import corrected
 from scgn.calibrate.report import Report
 from scgn.calibration import Calibration, build_calibration, load_calibration
-from scgn_live.checking.files import ACTIVE, FRAMES, Task
+from scgn_live.checking.files import ACTIVE, FRAMES, CheckError, Task
 from scgn_live.checking.upload import SCALARS
 from scgn_live.checking.verdict import ACCEPTED, SUSPICIOUS
 
@@ -26,6 +26,9 @@ def check_stream(folder: Path, task: Task) -> tuple[Calibration, dict[str, Any],
     if base is not None and base.shape != frames.shape[1:]:
         base = None
     stack = frames if base is None else _corrected(frames, base)
+    if lost := stack.size - int(np.isfinite(stack).sum()):
+        text = f"frames: expected finite values, got {lost} that are not: mask those pixels"
+        raise CheckError(422, "frames", text)
     found, report = calibrate_series(stack)
     calibration = _joined(base, found)
     # Corrected frames are on no lattice of counts, and need not be.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from scgn.proof.orientation import oriented
 from scgn.proof.posted import References
 from scgn.proof.prove import prove
 from scgn.proof.report import Proof
+from scgn.references import CalibrationError
 from scgn_live.checking.files import FRAMES, CheckError, Task
 from scgn_live.checking.readers import format_of, read_stack
 from scgn_live.checking.verdict import judged
@@ -40,8 +41,8 @@ class Checked:
 
 @dataclass(frozen=True, eq=False)
 class Posted:
-    """Arrays as posted, (rows, columns); noise: of the camera, if told or found; told: of each
-    file, what it was.
+    """Arrays as posted, (rows, columns); noise: of the camera's frames, if told or found; told: of
+    each file, what it was.
     """
 
     arrays: dict[str, Any]
@@ -75,7 +76,8 @@ def _parts(folder: Path, task: Task) -> Posted:
         raise CheckError(422, "noise", text)
     stacks = {name: _stack(folder, task, name) for name in given}
     arrays = {name: _one(name, stack) for name, stack in stacks.items()}
-    noise = _noise(folder / "noise") if "noise" in task.parts else _noise_of(stacks.get("dark"))
+    measured = "noise" not in task.parts
+    noise = _noise_of(stacks.get("dark"), task) if measured else _noise(folder / "noise")
     told = {
         name: {
             "format": format_of(folder / name, task.parts[name]), "frames": len(stack),
@@ -92,21 +94,32 @@ def _whole(folder: Path, task: Task) -> Posted:
     if others:
         text = f"calibration: expected it alone, got {', '.join(others)} beside it"
         raise CheckError(422, "calibration", text)
-    held = load_calibration(folder / "calibration")
+    try:
+        held = load_calibration(folder / "calibration")
+    except CalibrationError as error:
+        text = f"calibration: expected a file of `scgn calibrate`, got another: {error}"
+        raise CheckError(422, "calibration", text[:500]) from error
+    _must_fit("calibration", held.shape, task)
     arrays: dict[str, Array] = {"mask": held.mask}
     arrays |= {k: v for k in ("dark", "gain") if (v := getattr(held, k)) is not None}
     told = {"calibration": {"format": ".npz", "id": held.id}}
-    return Posted(arrays, held.noise, told, "multiply" if "gain" in arrays else None)
+    noise = held.noise and _turned(held.noise, task.orientation)
+    return Posted(arrays, noise, told, "multiply" if "gain" in arrays else None)
 
 
 def _stack(folder: Path, task: Task, name: str) -> Array:
     limit = SHARE_OF_MEMORY * task.memory_mb * 1e6
     stack = read_stack(folder / name, name, task.parts[name], limit)
-    most = task.side_max if task.orientation in ("as-is",) else (max(task.side_max),) * 2
-    if any(side > limit for side, limit in zip(stack.shape[1:], most, strict=True)):
-        expected = f"{name}: expected at most {most[0]} x {most[1]} px"
-        raise CheckError(422, name, f"{expected}, got {stack.shape[1]} x {stack.shape[2]}")
+    _must_fit(name, stack.shape[1:], task)
     return stack
+
+
+def _must_fit(name: str, shape: tuple[int, ...], task: Task) -> None:
+    """No frame is larger than the service takes, however it is turned."""
+    rows, columns = oriented(np.broadcast_to(np.zeros(1), shape), task.orientation).shape
+    if rows > task.side_max[0] or columns > task.side_max[1]:
+        expected = f"{name}: expected at most {task.side_max[0]} x {task.side_max[1]} px"
+        raise CheckError(422, name, f"{expected}, got {rows} x {columns}")
 
 
 def _one(name: str, stack: Array) -> Array:
@@ -118,13 +131,14 @@ def _one(name: str, stack: Array) -> Array:
     return np.asarray(stack.mean(0, dtype=np.float64), np.float32)
 
 
-def _noise_of(dark: Array | None) -> NoiseModel | None:
+def _noise_of(dark: Array | None, task: Task) -> NoiseModel | None:
     """Of a stack of dark frames: read and line noise; the gain is not in it."""
     if dark is None or len(dark) < NOISE_FRAMES_MIN or min(dark.shape[1:]) < SIDE_MIN:
         return None
     if not np.isfinite(dark).all():
         return None
-    return calibrate_references(dark, [])[0].noise
+    found = calibrate_references(dark, [])[0].noise
+    return found and _turned(found, task.orientation)
 
 
 def _noise(path: Path) -> NoiseModel:
@@ -132,12 +146,21 @@ def _noise(path: Path) -> NoiseModel:
     try:
         if path.stat().st_size > NOISE_JSON_MAX:
             raise ValueError(f"more than {NOISE_JSON_MAX} bytes")
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(), parse_int=float)  # no number is too long for it
         lags = np.asarray(content.pop("autocorrelation", [[1.0]]), np.float32)
         return NoiseModel(**content, autocorrelation=lags)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         expected = f"noise: expected JSON of {', '.join(SCALARS)} and autocorrelation"
         raise CheckError(422, "noise", f"{expected}, got {str(error)[:200]}") from error
+
+
+def _turned(noise: NoiseModel, orientation: str) -> NoiseModel:
+    """The noise of frames that are turned: lines turn with them, and so do neighbours."""
+    axis = noise.line_axis
+    if oriented(np.zeros((1, 2)), orientation).shape != (1, 2):
+        axis = "row" if axis == "column" else "column"
+    lags = oriented(noise.autocorrelation, orientation)
+    return replace(noise, line_axis=axis, autocorrelation=lags)
 
 
 def _frames(folder: Path, task: Task) -> Array | None:

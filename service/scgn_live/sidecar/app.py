@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from scgn_live.calibration_control import work_endpoint
 from scgn_live.calibrations import CalibrationStore
 from scgn_live.control import ControlError, request, run_dir_of
 from scgn_live.settings import Settings
@@ -32,7 +33,7 @@ PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 def build_app(settings: Settings, control: str) -> FastAPI:
     """The application of one service; `control` is the frame process' control socket."""
     frames = FrameProcess(control, settings.ready_s, settings.live_s)
-    shelf = Shelf(CalibrationStore(settings.state_dir), control)
+    shelf = Shelf(CalibrationStore(settings.state_dir), work_endpoint(control))
     checker, guard = Checker(settings, run_dir_of(control)), Guard.of(settings)
     makers = StreamMakers(shelf, checker)
 
@@ -44,6 +45,7 @@ def build_app(settings: Settings, control: str) -> FastAPI:
         async with frames.watched():
             yield
         await makers.stop()
+        await checker.stop()
 
     app = FastAPI(
         title="scgn-live", version=metadata.version("scgn-live"), lifespan=lifespan,

@@ -6,18 +6,21 @@ against the camera's last raw frames; what is in use changes only once all else 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from pathlib import Path as FilePath
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, File, Path, Query, UploadFile
+from fastapi import APIRouter, File, Path, Query, Request, UploadFile
 from fastapi.responses import FileResponse
 from pydantic import FiniteFloat
 
 from scgn_live.checking.files import FRAMES, Task
 from scgn_live.sidecar.checker import Checker
 from scgn_live.sidecar.models import PROBLEMS, Listed, Now, Report, Stored
-from scgn_live.sidecar.shelf import Shelf
+from scgn_live.sidecar.problems import Problem
+from scgn_live.sidecar.shelf import Shelf, not_stored
 
 CHUNK_BYTES = 1 << 20
+QUERIES = ("gain_convention", "orientation", "camera", "exposure_ms", "activate", "force")
 Orientation = Literal[
     "as-is", "flip-up-down", "flip-left-right", "rotate-180", "rotate-90", "rotate-270",
     "transpose", "anti-transpose",
@@ -47,7 +50,8 @@ Dark = Annotated[UploadFile | None, File(description=f"dark reference, counts{St
 Gain = Annotated[UploadFile | None, File(description=f"gain reference{Stack}")]
 Mask = Annotated[UploadFile | None, File(description="1 where a pixel is defective; one frame")]
 Noise = Annotated[
-    UploadFile | None, File(description="noise model, JSON; a stack of darks tells it")
+    UploadFile | None,
+    File(description="noise model of the camera's frames, JSON; a stack of darks tells it"),
 ]
 Whole = Annotated[UploadFile | None, File(description="a file of `scgn calibrate`, alone")]
 Frames = Annotated[UploadFile | None, File(description=f"raw frames to prove it against{Stack}")]
@@ -65,6 +69,7 @@ def calibration_router(shelf: Shelf, checker: Checker) -> APIRouter:
 def _add_upload(router: APIRouter, shelf: Shelf, checker: Checker) -> None:
     @router.post("", status_code=201)
     async def post_calibration(
+        request: Request,
         dark: Dark = None,
         gain: Gain = None,
         mask: Mask = None,
@@ -88,6 +93,7 @@ def _add_upload(router: APIRouter, shelf: Shelf, checker: Checker) -> None:
             "dark": dark, "gain": gain, "mask": mask, "noise": noise, "calibration": calibration,
             "frames": frames,
         }  # fmt: skip
+        await _must_know_all(request, set(parts))
         given = {name: part for name, part in parts.items() if part is not None}
         task = Task(
             "upload", {name: part.filename or "" for name, part in given.items()}, gain_convention,
@@ -102,11 +108,33 @@ def _add_upload(router: APIRouter, shelf: Shelf, checker: Checker) -> None:
         return await shelf.settle(made, report, activate, force)
 
 
-async def _copied(part: UploadFile, path: Any) -> None:
+async def _must_know_all(request: Request, known: set[str]) -> None:
+    """Problem 422 for a part or a query that would be passed over: a slip of the pen, mostly."""
+    names = [name for name, _ in (await request.form()).multi_items()]
+    if not names:
+        text = f"expected a form with files of {', '.join(sorted(known))}, got none"
+        raise Problem(422, "calibration", text)
+    for name in names:
+        if name not in known:
+            text = f"expected parts of {', '.join(sorted(known))}, got {name[:80]!r}"
+            raise Problem(422, name[:80], text)
+        if names.count(name) > 1:
+            text = f"{name}: expected one file (a stack is one), got {names.count(name)}"
+            raise Problem(422, name, text)
+    for name in request.query_params:
+        if name not in QUERIES:
+            text = f"expected queries of {', '.join(QUERIES)}, got {name[:80]!r}"
+            raise Problem(422, name[:80], text)
+
+
+async def _copied(part: UploadFile, path: FilePath) -> None:
     """An uploaded part as a file of the checker's folder."""
-    with path.open("wb") as file:
-        while chunk := await part.read(CHUNK_BYTES):
-            file.write(chunk)
+    try:
+        with path.open("wb") as file:
+            while chunk := await part.read(CHUNK_BYTES):
+                file.write(chunk)
+    except OSError as error:
+        raise not_stored(error) from error
 
 
 def _add_questions(router: APIRouter, shelf: Shelf) -> None:

@@ -49,19 +49,29 @@ class Checker:
         self._folder = folder / "checks"
         self._turn = asyncio.Semaphore(AT_ONCE)
         self._inside = 0
+        self._drawings: set[asyncio.Task[bytes | None]] = set()
 
     def sweep(self) -> None:
         """Make the place, without what a killed process left there."""
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(mode=0o700, parents=True)
 
+    async def stop(self) -> None:
+        """Draw no more: the process ends."""
+        for drawing in self._drawings:
+            drawing.cancel()
+        if self._drawings:
+            await asyncio.wait(self._drawings)
+
     @contextlib.asynccontextmanager
     async def errand(self) -> AsyncIterator[Errand]:
-        """A folder for one task, gone when all is done; Problem 503 when too many wait already."""
+        """A folder for one task, gone when all is done; Problem 429 when too many wait already."""
         if self._inside >= WAITING_MAX:
-            raise Problem(503, None, f"expected at most {WAITING_MAX} uploads at once: try again")
-        self._inside += 1
+            raise Problem(429, None, f"expected at most {WAITING_MAX} uploads at once: try again")
+        # Made anew: a system that tidies its temporary folders may have taken it.
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         errand = Errand(Path(tempfile.mkdtemp(dir=self._folder)))
+        self._inside += 1
         try:
             yield errand
         finally:
@@ -87,6 +97,8 @@ class Checker:
             process = await self._begun(errand.folder)
             await self._answered(process, errand.folder)
             errand.drawing = asyncio.create_task(self._drawn(process, errand.folder))
+            self._drawings.add(errand.drawing)
+            errand.drawing.add_done_callback(self._drawings.discard)
         finally:
             if errand.drawing is None:
                 self._turn.release()
@@ -100,7 +112,7 @@ class Checker:
         limits = (str(self._settings.check_mb), str(self._settings.check_s))
         with (folder / SAID).open("wb") as said:
             return await asyncio.create_subprocess_exec(
-                sys.executable, "-W", "ignore", "-m", "scgn_live.checking", str(folder), *limits,
+                sys.executable, "-P", "-Wignore", "-m", "scgn_live.checking", str(folder), *limits,
                 stdin=DEVNULL, stdout=PIPE, stderr=said, start_new_session=True, cwd=folder,
                 env=QUIET | {k: v for k in PASSED_ON if (v := os.environ.get(k)) is not None},
             )  # fmt: skip
@@ -117,7 +129,7 @@ class Checker:
             raise Problem(422, None, self._slow()) from error
         finally:
             if not (folder / RESULT).exists():
-                _end(process)
+                await _end(process)
         if not (folder / RESULT).exists():
             self._died(process.returncode, folder / SAID)
 
@@ -134,7 +146,7 @@ class Checker:
             LOG.error("a picture of a calibration took too long")
             return None
         finally:
-            _end(process)
+            await _end(process)
             self._turn.release()
 
     def _died(self, status: int | None, said: Path) -> None:
@@ -150,11 +162,12 @@ class Checker:
         return f"expected files that can be checked within {limit_s}, got ones that take longer"
 
 
-def _end(process: Process) -> None:
+async def _end(process: Process) -> None:
     """The checker and whatever it started."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
 
 
 def _words(said: Path) -> str:

@@ -28,7 +28,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     for status, text in {
         400: "not a form", 401: "no token", 403: "another site's page", 404: "not there",
         409: "not in this state", 413: "too large", 415: "an unknown format",
-        422: "cannot be used", 503: "the frame process does not answer", 507: "the disk is full",
+        422: "cannot be used", 429: "too many at once",
+        503: "the frame process does not answer", 507: "the disk is full",
     }.items()
 }  # fmt: skip
 

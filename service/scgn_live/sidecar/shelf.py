@@ -81,8 +81,7 @@ class Shelf:
         try:
             await run_in_threadpool(self.store.add, made, report)
         except OSError as error:
-            status = 507 if error.errno in FULL else 500
-            raise Problem(status, None, f"not stored: {error.strerror}") from error
+            raise not_stored(error) from error
         if errand.drawing is not None:
             task = asyncio.create_task(self._keep_picture(made.id, errand.drawing))
             self._pictures[made.id] = task
@@ -177,6 +176,11 @@ class Shelf:
             return task
         seen = [row for row in cameras if task.camera in (None, row["source"])]
         return replace(task, cameras=seen, frames_of=chosen or {})
+
+
+def not_stored(error: OSError) -> Problem:
+    """What to answer when the disk is full, or not there at all."""
+    return Problem(507 if error.errno in FULL else 500, None, f"not stored: {error.strerror}")
 
 
 def _chosen(cameras: list[dict[str, Any]], camera: str | None) -> dict[str, Any] | None:

@@ -39,14 +39,18 @@ class StreamMakers:
         self._shelf, self._checker = shelf, checker
         self._jobs: dict[str, Job] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._beginning = asyncio.Lock()
 
     async def begin(self, frames: int, camera: str | None, activate: bool, force: bool) -> Job:
         """Collect from the next frame on; Problem 409 while another one is collected."""
-        await self._shelf.asked(ASK_S, "collect", frames=frames, source=camera)
-        job = Job(
-            id=uuid.uuid4().hex[:8], state="collecting", frames=0, wanted=frames, camera=camera
-        )
-        self._jobs[job.id] = job
+        async with self._beginning:
+            if not any(job.state == "collecting" for job in self._jobs.values()):
+                await self._let_go()  # of what an HTTP process that was killed had begun
+            await self._shelf.asked(ASK_S, "collect", frames=frames, source=camera)
+            job = Job(
+                id=uuid.uuid4().hex[:8], state="collecting", frames=0, wanted=frames, camera=camera
+            )
+            self._jobs[job.id] = job
         for old in list(self._jobs)[:-KEPT]:
             del self._jobs[old]
         task = asyncio.create_task(self._made(job, activate, force))
@@ -80,16 +84,18 @@ class StreamMakers:
                 of = await self._collect(job, errand.folder / FRAMES)
                 await self._estimate(job, of, errand, activate, force)
         except asyncio.CancelledError:
-            job.state, job.detail = "failed", "cancelled"
-            await self._let_go()
+            await self._failed(job, "cancelled")
             raise
         except Problem as problem:
-            job.state, job.detail = "failed", str(problem.detail)
-            await self._let_go()
+            await self._failed(job, str(problem.detail))
         except Exception as error:
             LOG.exception("a calibration from the stream failed")
-            job.state, job.detail = "failed", f"internal error ({type(error).__name__})"
+            await self._failed(job, f"internal error ({type(error).__name__})")
+
+    async def _failed(self, job: Job, detail: str) -> None:
+        if job.state == "collecting":  # later on, what is collected is another job's
             await self._let_go()
+        job.state, job.detail = "failed", detail
 
     async def _let_go(self) -> None:
         """The frame process keeps no frames for a job that is over."""
@@ -110,13 +116,13 @@ class StreamMakers:
             came = f"{now['frames']} of {job.wanted} frames"
             text = f"expected a camera that sends, got {came} and none for {IDLE_S:g} s"
             raise Problem(409, None, text)
+        job.state = "estimating"  # the frame process is free for another one
         await self._shelf.asked(SAVE_S, "collected", path=str(path))
         return {k: now[k] for k in ("source", "series", "exposure_ms", "frames", "skipped")}
 
     async def _estimate(
         self, job: Job, of: dict[str, Any], errand: Errand, activate: bool, force: bool
     ) -> None:
-        job.state = "estimating"
         await run_in_threadpool(self._copy_active, errand.folder / ACTIVE)
         task = Task("stream", camera=job.camera, frames_of=of)
         report = await self._checker.check(errand, task)

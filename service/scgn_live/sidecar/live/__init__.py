@@ -1,0 +1,1 @@
+"""The live view: one static page, and newest frames for as many browsers as look at it."""
