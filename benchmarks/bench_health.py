@@ -33,7 +33,7 @@ from scgn_live.running import RunningService
 SIDE = 512
 GOAL_MS = 50.0
 PERIOD_S = 0.02
-SECONDS = 40.0  # of each kind of connection in each situation
+SECONDS = 15.0  # of each kind of connection in each situation
 PATHS = ("/readyz", "/livez")
 FLAGS = ("--network", "preview-clean", "--shapes", f"{SIDE}x{SIDE}", "--overload", "block")
 CAMERA = ("-m", "scgn_client", "send", "--shape", f"{SIDE}x{SIDE}", "--prerender", "32")

@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--to", type=Path, default=Path("docs/live-view.png"), help="where to save it")
     top.add_argument("--size", default="1440x900", help="of the window, px (default 1440x900)")
     top.add_argument("--dose", type=float, default=8.0, help="dose, e/px (default 8)")
-    top.add_argument("--rate", type=float, default=30.0, help="frames per second (default 30)")
+    top.add_argument("--rate", type=float, default=12.0, help="frames per second (default 12)")
     top.add_argument("--keys", default="t", help="pressed before, one after the other (default t)")
     top.add_argument("--network", default="preview-clean", help="shipped name or path")
     return top

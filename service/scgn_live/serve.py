@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from scgn_live.config import load_settings
 from scgn_live.control import control_endpoint
@@ -140,11 +141,13 @@ def run_http(settings: Settings, control: str) -> int:
     import uvicorn
 
     from scgn_live.sidecar.app import build_app
+    from scgn_live.sidecar.live.routes import WEBSOCKET_SERVER
 
     host, port = settings.http_address
+    sockets: Any = WEBSOCKET_SERVER
     config = uvicorn.Config(
         build_app(settings, control), host, port, log_config=None, access_log=False,
-        timeout_graceful_shutdown=2,
+        timeout_graceful_shutdown=2, **sockets,
     )  # fmt: skip
     try:
         listening = config.bind_socket()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -379,7 +380,7 @@ def test_a_kill_at_any_instant_leaves_the_old_content_or_the_new(tmp_path: Path)
             size = log.stat().st_size
             print(1000 * attempt, file=adder.stdin, flush=True)
             child = int(adder.stdout.readline())
-            wait_for(lambda size=size: log.stat().st_size > size, "an addition")
+            wait_for(partial(grown, log, size), "an addition")
             time.sleep(instants.uniform(0, 0.03))  # the instant is what is tried
             os.kill(child, signal.SIGKILL)
             assert adder.stdout.readline() == "ended\n"
@@ -388,6 +389,10 @@ def test_a_kill_at_any_instant_leaves_the_old_content_or_the_new(tmp_path: Path)
         adder.stdin.close()
     assert torn, "no kill came in the middle of a file: the instants are badly chosen"
     assert adder.returncode == 0
+
+
+def grown(log: Path, size: int) -> bool:
+    return log.stat().st_size > size
 
 
 def active_after_a_kill(store: CalibrationStore, log: str, before: str | None) -> str | None:

@@ -198,12 +198,13 @@ def test_a_slow_tab_gets_fewer_frames_and_no_older_ones(page: Page) -> None:
     paints = page.page.evaluate("scgnLive.history()")[before + 2 :]
     steps = np.diff([paint["frame"] for paint in paints])
     ages = [paint["ageMs"] for paint in paints]
-    assert len(paints) > 3
+    assert len(paints) >= 3
     assert steps.min() > 0
     assert np.median(steps) >= 5, "frames between were not passed over"
-    # A frame needs two turns of the page: a message of this size comes to it in pieces.
-    assert np.median(ages) < AGE_MS + 2 * 300, f"ages {ages}"
-    assert ages[-1] < ages[0] + 300, f"ages grow: {ages}"
+    # A frame needs two turns of the page: a message of this size comes to it in pieces. What waits
+    # in a queue would be older by nearly a second with every second.
+    assert np.median(ages) < AGE_MS + 4 * 300, f"ages {ages}"
+    assert ages[-1] < ages[0] + 2 * 300, f"ages grow: {ages}"
 
 
 def test_a_hidden_tab_costs_nothing(page: Page, service: RunningService) -> None:

@@ -7,6 +7,7 @@ import io
 import pickle
 import re
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def test_a_real_dm3_file_is_read_by_a_program_of_its_own(
     damaged = refused(tmp_path, path.read_bytes()[:3000])
     assert damaged.status == 422
     assert "scgn-live[dm]" not in str(damaged)
-    monkeypatch.setattr(readers.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     assert refused(tmp_path, path.read_bytes()).status == 422
 
 

@@ -1,4 +1,7 @@
-"""`python -m scgn_live.checking FOLDER MEMORY_MB SECONDS`: the folder's task, within limits."""
+"""`python -m scgn_live.checking FOLDER MEMORY_MB SECONDS PID`: the folder's task, within limits.
+
+PID is of the process that waits for it.
+"""
 
 from __future__ import annotations
 
@@ -64,5 +67,6 @@ def _problem(status: int, field: str | None, detail: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    limit(float(sys.argv[2]), float(sys.argv[3]))  # before anything of an upload is read
+    # Before anything of an upload is read.
+    limit(float(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))
     main(Path(sys.argv[1]))

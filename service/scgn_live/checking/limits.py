@@ -15,14 +15,16 @@ OPEN_FILES = 256
 _PR_SET_PDEATHSIG = 1
 
 
-def limit(memory_mb: float, time_s: float) -> None:
+def limit(memory_mb: float, time_s: float, asker: int) -> None:
     """From here on at most so much address space and processor time, and no core file.
 
     Beyond the memory Python raises MemoryError; beyond the time the kernel ends the process, and so
-    it does once the process that asked for it is gone.
+    it does once the asker, by its pid, is gone.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != asker:
+        raise SystemExit("whoever asked for this is gone")
     os.nice(NICE)
     for what, most in {
         resource.RLIMIT_AS: round(memory_mb * MB),

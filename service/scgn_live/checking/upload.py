@@ -25,6 +25,7 @@ from scgn_live.checking.verdict import judged
 Array = NDArray[Any]
 REFERENCES = ("dark", "gain", "mask")
 SHARE_OF_MEMORY = 0.25  # of what the process may use, for the pixels of one file
+LARGEST = 1e15  # value of a reference
 NOISE_JSON_MAX = 1_000_000  # bytes
 NOISE_FRAMES_MIN = 4  # of a dark stack, to tell noise from fixed pattern
 SCALARS = ("gain_adu_per_e", "read_noise_adu", "line_noise_adu", "line_axis", "line_correlation")
@@ -111,7 +112,18 @@ def _stack(folder: Path, task: Task, name: str) -> Array:
     limit = SHARE_OF_MEMORY * task.memory_mb * 1e6
     stack = read_stack(folder / name, name, task.parts[name], limit)
     _must_fit(name, stack.shape[1:], task)
+    _must_be_counts(name, stack)
     return stack
+
+
+def _must_be_counts(name: str, stack: Array) -> None:
+    """No camera has such values, and single precision cannot tell their squares."""
+    low = 1 / LARGEST if name == "gain" else 0
+    for frame in stack if stack.dtype.kind == "f" else ():
+        sizes = np.abs(frame[np.isfinite(frame) & (frame != 0)].astype(np.float64))
+        if sizes.max(initial=0) > LARGEST or sizes.min(initial=1) < low:
+            expected = f"{name}: expected sizes of {low:g} to {LARGEST:g}"
+            raise CheckError(422, name, f"{expected}, got {sizes.min():g} to {sizes.max():g}")
 
 
 def _must_fit(name: str, shape: tuple[int, ...], task: Task) -> None:

@@ -109,7 +109,7 @@ class Checker:
         return report
 
     async def _begun(self, folder: Path) -> Process:
-        limits = (str(self._settings.check_mb), str(self._settings.check_s))
+        limits = map(str, (self._settings.check_mb, self._settings.check_s, os.getpid()))
         with (folder / SAID).open("wb") as said:
             return await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-Wignore", "-m", "scgn_live.checking", str(folder), *limits,

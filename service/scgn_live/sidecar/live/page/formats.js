@@ -44,6 +44,11 @@ export function seconds(ms) {
   return `${Math.floor(ms / 1000)}${NARROW_SPACE}s`;
 }
 
+/** Frames per second: one digit after the point below a hundred. */
+export function rate(perSecond) {
+  return decimal(perSecond, perSecond < 99.95 ? 1 : 0);
+}
+
 /** A length in nm with a fitting unit. */
 export function length(nm) {
   if (nm >= 1000) return `${tidy(nm / 1000)} µm`;

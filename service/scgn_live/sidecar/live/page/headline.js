@@ -1,6 +1,6 @@
 /** The numbers that are always in sight. */
 
-import { UNKNOWN, age, brief, decimal, reasons, seconds, total, whole } from "./formats.js";
+import { UNKNOWN, age, brief, decimal, rate, reasons, seconds, total, whole } from "./formats.js";
 
 const STALE_MS = 1000;
 const PATIENCE_MS = 1000; // a connection that comes back at once is not worth a word
@@ -41,7 +41,7 @@ export class Headline {
     byId("state").dataset.state = byId("age-box").dataset.state = state.name;
     document.title = `${state.word}${painter.frame ? ` ${painter.frame.header.source}` : ""} · live view`;
     this.#watermark(state, shownMs);
-    put("rate-painted", decimal(painter.rate(nowMs), 1));
+    put("rate-painted", rate(painter.rate(nowMs)));
     this.#frame(painter.frame);
     this.#service(view.status, painter.frame);
     return state;
@@ -79,8 +79,8 @@ export class Headline {
 
   #service(status, frame) {
     const row = seriesRow(status, frame);
-    put("rate-in", decimal(status?.rate_in_fps, 1));
-    put("rate-out", decimal(status?.rate_out_fps, 1));
+    put("rate-in", rate(status?.rate_in_fps));
+    put("rate-out", rate(status?.rate_out_fps));
     const { p50, p99 } = status?.latency_ms ?? {};
     put("latency", Number.isFinite(p50) ? `${decimal(p50, 0)}\u202f·\u202f${decimal(p99, 0)}` : UNKNOWN);
     const lost = { dropped: total(row?.dropped), missing: row?.missing, failed: total(row?.failed) };
