@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from scgn_live.calibration_control import work_endpoint
 from scgn_live.calibrations import CalibrationStore
@@ -21,6 +21,7 @@ from scgn_live.sidecar.checker import Checker
 from scgn_live.sidecar.guard import Guard, GuardMiddleware
 from scgn_live.sidecar.limits import UploadLimit
 from scgn_live.sidecar.live.routes import add_live_view
+from scgn_live.sidecar.models import PROBLEMS
 from scgn_live.sidecar.problems import Problem, on_error, on_invalid, on_problem
 from scgn_live.sidecar.shelf import Shelf
 from scgn_live.sidecar.stream_routes import StreamMakers, stream_router
@@ -28,6 +29,8 @@ from scgn_live.sidecar.watch import FrameProcess
 
 ASK_S = 2.0
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+Responses = dict[int | str, dict[str, Any]]
+UNWELL: Responses = {503: {"description": "no, with the reasons in words"}}
 
 
 def build_app(settings: Settings, control: str) -> FastAPI:
@@ -38,7 +41,8 @@ def build_app(settings: Settings, control: str) -> FastAPI:
     makers = StreamMakers(shelf, checker)
 
     @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.openapi()  # takes a while, and is kept: later a probe would wait for it
         shelf.store.open()
         shelf.store.sweep()
         checker.sweep()
@@ -56,7 +60,7 @@ def build_app(settings: Settings, control: str) -> FastAPI:
     app.add_exception_handler(HTTPException, on_problem)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(Exception, on_error)
-    app.include_router(stream_router(makers))  # before /calibrations/{identity}
+    app.include_router(stream_router(makers))
     app.include_router(calibration_router(shelf, checker))
     _add_health(app, frames)
     _add_status(app, frames)
@@ -65,15 +69,15 @@ def build_app(settings: Settings, control: str) -> FastAPI:
 
 
 def _add_health(app: FastAPI, frames: FrameProcess) -> None:
-    @app.get("/livez", tags=["health"])
-    @app.get("/v2/health/live", tags=["health"])
+    @app.get("/livez", tags=["health"], responses=UNWELL)
+    @app.get("/v2/health/live", tags=["health"], responses=UNWELL)
     async def live() -> JSONResponse:
         """200 while this process answers and the frame process lives, else 503 with the reasons."""
         reasons = frames.reasons_not_live()
         return JSONResponse({"live": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
-    @app.get("/readyz", tags=["health"])
-    @app.get("/v2/health/ready", tags=["health"])
+    @app.get("/readyz", tags=["health"], responses=UNWELL)
+    @app.get("/v2/health/ready", tags=["health"], responses=UNWELL)
     async def ready() -> JSONResponse:
         """200 when a frame sent now would be denoised, else 503 with the reasons."""
         reasons = frames.reasons_not_ready()
@@ -81,12 +85,14 @@ def _add_health(app: FastAPI, frames: FrameProcess) -> None:
 
 
 def _add_status(app: FastAPI, frames: FrameProcess) -> None:
-    @app.get("/status", tags=["status"])
+    problems: Responses = {status: PROBLEMS[status] for status in (401, 403, 503)}
+
+    @app.get("/status", tags=["status"], responses=problems)
     async def status() -> dict[str, Any]:
         """Ledger per series, rates, queue depths, latency percentiles, model, calibration."""
         return await _asked(frames.control, "status")
 
-    @app.get("/metrics", tags=["status"])
+    @app.get("/metrics", tags=["status"], responses=problems, response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Prometheus text format."""
         answer = await _asked(frames.control, "metrics")

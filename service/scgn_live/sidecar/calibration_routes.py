@@ -7,11 +7,13 @@ against the camera's last raw frames; what is in use changes only once all else 
 from __future__ import annotations
 
 from pathlib import Path as FilePath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Path, Query, Request, UploadFile
 from fastapi.responses import FileResponse
 from pydantic import FiniteFloat
+from pydantic.json_schema import SkipJsonSchema
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from scgn_live.checking.files import FRAMES, Task
 from scgn_live.sidecar.checker import Checker
@@ -45,16 +47,27 @@ Activate = Annotated[
 ]
 Force = Annotated[bool, Query(description="activate although it is suspicious")]
 Id = Annotated[str, Path(pattern=r"^[0-9a-f]{12}$", description="12 hex digits")]
+File_ = UploadFile | SkipJsonSchema[None]  # a form cannot say null
+PNG, NPZ = "image/png", "application/octet-stream"
 Stack = "; .npy .npz .tif .mrc .h5 .nxs .emd .dm3 .dm4, one frame or a stack, which is averaged"
-Dark = Annotated[UploadFile | None, File(description=f"dark reference, counts{Stack}")]
-Gain = Annotated[UploadFile | None, File(description=f"gain reference{Stack}")]
-Mask = Annotated[UploadFile | None, File(description="1 where a pixel is defective; one frame")]
+Dark = Annotated[File_, File(description=f"dark reference, counts{Stack}")]
+Gain = Annotated[File_, File(description=f"gain reference{Stack}")]
+Mask = Annotated[File_, File(description="1 where a pixel is defective; one frame")]
 Noise = Annotated[
-    UploadFile | None,
+    File_,
     File(description="noise model of the camera's frames, JSON; a stack of darks tells it"),
 ]
-Whole = Annotated[UploadFile | None, File(description="a file of `scgn calibrate`, alone")]
-Frames = Annotated[UploadFile | None, File(description=f"raw frames to prove it against{Stack}")]
+Whole = Annotated[File_, File(description="a file of `scgn calibrate`, alone")]
+Frames = Annotated[File_, File(description=f"raw frames to prove it against{Stack}")]
+
+
+class IdConvertor(StringConvertor):
+    """Only ids are calibrations in a path: `rollback`, `active` and `from-stream` are none."""
+
+    regex = "[0-9a-f]{12}"
+
+
+register_url_convertor("calibration", IdConvertor())
 
 
 def calibration_router(shelf: Shelf, checker: Checker) -> APIRouter:
@@ -137,34 +150,41 @@ async def _copied(part: UploadFile, path: FilePath) -> None:
         raise not_stored(error) from error
 
 
+def _only(media_type: str) -> dict[int | str, dict[str, Any]]:
+    """For the documentation: a file of that type."""
+    return {200: {"content": {media_type: {}}}}
+
+
 def _add_questions(router: APIRouter, shelf: Shelf) -> None:
     @router.get("")
     def list_calibrations() -> list[Listed]:
         """All that are stored, the newest first."""
         return [shelf.listed(identity) for identity in shelf.store.ids()]
 
-    @router.get("/{identity}")
+    @router.get("/{identity:calibration}")
     def get_calibration(identity: Id) -> Report:
         """The report: verdict, reasons in words, and the numbers of the proof."""
         return shelf.report(identity)
 
-    @router.get("/{identity}/picture", response_class=FileResponse)
+    @router.get(
+        "/{identity:calibration}/picture", response_class=FileResponse, responses=_only(PNG)
+    )
     async def get_picture(identity: Id) -> FileResponse:
         """The report to look at, PNG; it comes a moment after the answer to the upload."""
         await shelf.drawn(identity)
         shelf.must_have(identity, ".png")
-        return FileResponse(shelf.store.path(identity, ".png"), media_type="image/png")
+        return FileResponse(shelf.store.path(identity, ".png"), media_type=PNG)
 
-    @router.get("/{identity}/file", response_class=FileResponse)
+    @router.get("/{identity:calibration}/file", response_class=FileResponse, responses=_only(NPZ))
     def get_file(identity: Id) -> FileResponse:
         """The calibration itself, as `scgn train --calibration` and another service take it."""
         shelf.must_have(identity)
         path, name = shelf.store.path(identity), f"{identity}.npz"
-        return FileResponse(path, media_type="application/octet-stream", filename=name)
+        return FileResponse(path, media_type=NPZ, filename=name)
 
 
 def _add_changes(router: APIRouter, shelf: Shelf) -> None:
-    @router.post("/{identity}/activate")
+    @router.post("/{identity:calibration}/activate")
     async def activate_calibration(identity: Id, force: Force = False) -> Now:
         """Correct every frame from the next one on with this; `suspicious` needs `force`."""
         shelf.must_have(identity)
@@ -181,7 +201,7 @@ def _add_changes(router: APIRouter, shelf: Shelf) -> None:
         """Correct frames with nothing from now on; stored calibrations stay."""
         return await shelf.activate(None)
 
-    @router.delete("/{identity}")
+    @router.delete("/{identity:calibration}")
     def delete_calibration(identity: Id) -> Now:
         """Forget a calibration; 409 for the one that is in use."""
         shelf.must_have(identity)

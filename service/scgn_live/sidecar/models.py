@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
 Verdict = Literal["accepted", "suspicious", "refused"]
 State = Literal["staged", "active", "replaced", "rolled back"]
+# A list: OpenAPI's tools stumble over what pydantic makes of a tuple.
+Shape = Annotated[list[int], Field(min_length=2, max_length=2)]
 
 
 class ProblemDetails(BaseModel):
@@ -51,9 +53,7 @@ class Listed(BaseModel):
     )
     camera: str | None = None
     exposure_ms: float | None = None
-    shape: tuple[int, int] | None = Field(
-        default=None, description="rows, columns that a frame must have"
-    )
+    shape: Shape | None = Field(default=None, description="rows, columns that a frame must have")
     masked: int | None = Field(
         default=None, description="defective pixels, filled from their neighbours"
     )
@@ -70,7 +70,7 @@ class Stored(BaseModel):
     verdict: Verdict
     proved: bool = Field(description="whether raw frames rule out every other meaning")
     reasons: list[str] = Field(description="of the verdict, in words")
-    shape: tuple[int, int] = Field(description="rows, columns that a frame must have")
+    shape: Shape = Field(description="rows, columns that a frame must have")
     masked: int = Field(description="defective pixels, filled from their neighbours")
     best: dict[str, Any] | None = Field(
         default=None, description="orientation and gain_convention that the frames speak for"

@@ -9,6 +9,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import compile_path
 
 
 class Problem(HTTPException):
@@ -33,14 +34,26 @@ def problem_response(problem: Problem) -> JSONResponse:
     return JSONResponse(content, problem.status_code, problem.headers, "application/problem+json")
 
 
-async def on_problem(_: Request, error: Exception) -> JSONResponse:
+async def on_problem(request: Request, error: Exception) -> JSONResponse:
     """Exception handler for Problem, and for what the framework itself refuses."""
     assert isinstance(error, HTTPException)
     if not isinstance(error, Problem):
         problem = Problem(error.status_code, None, str(error.detail))
         problem.headers = error.headers
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            problem.headers = _allowed(request) or error.headers
         return problem_response(problem)
     return problem_response(error)
+
+
+def _allowed(request: Request) -> dict[str, str] | None:
+    """All that may be done with a path; the framework tells what its first route does."""
+    known, path = request.app.openapi()["paths"], request.url.path
+    fitting = (template for template in known if compile_path(template)[0].match(path))
+    template = path if path in known else next(fitting, None)
+    if template is None:
+        return None
+    return {"Allow": ", ".join(sorted(map(str.upper, known[template])))}
 
 
 async def on_error(_: Request, error: Exception) -> JSONResponse:

@@ -121,7 +121,7 @@ class Shelf:
         state = self.activity().state(made.id)
         best = (report.get("proof") or {}).get("best")
         return Stored(
-            **_fields(Stored, report | {"shape": made.shape}), active=state == "active",
+            **_fields(Stored, report | {"shape": list(made.shape)}), active=state == "active",
             state=state, report=f"/calibrations/{made.id}",
             picture=f"/calibrations/{made.id}/picture",
             best=best and {k: best[k] for k in ("orientation", "gain_convention", "removed")},

@@ -58,6 +58,10 @@ class StreamMakers:
         task.add_done_callback(lambda _: self._tasks.pop(job.id, None))
         return job
 
+    def jobs(self) -> list[Job]:
+        """All that can be asked for, the newest first."""
+        return list(reversed(self._jobs.values()))
+
     def job(self, identity: str) -> Job:
         """Progress; Problem 404."""
         if identity not in self._jobs:
@@ -155,6 +159,11 @@ def stream_router(makers: StreamMakers) -> APIRouter:
         The scene should stand still. Poll `GET /calibrations/from-stream/{id}` until it is `done`.
         """
         return await makers.begin(frames, camera, activate, force)
+
+    @router.get("")
+    async def list_jobs() -> list[Job]:
+        """Those that are made now and those made lately, the newest first."""
+        return makers.jobs()
 
     @router.get("/{job}")
     async def get_job(job: JobId) -> Job:
