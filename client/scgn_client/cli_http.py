@@ -118,7 +118,7 @@ def add_calibrate(verb: Verb) -> None:
     add("--gain-convention", choices=("multiply", "divide"),
         help="corrected = (raw - dark) * gain, or / gain")  # fmt: skip
     add("--orientation", choices=ORIENTATIONS, help="what turns the files onto the frames (as-is)")
-    add("--camera", metavar="NAME", help="whose frames it is for (the one that sent last)")
+    add("--camera", metavar="NAME", help="whose frames it is for (those that fit)")
     add("--exposure-ms", type=positive, metavar="MS", help="of the references, ms")
     add("--activate", action=argparse.BooleanOptionalAction, default=None,
         help="use it, or say why not; or only keep it (use it if it is accepted)")  # fmt: skip

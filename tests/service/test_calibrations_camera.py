@@ -131,13 +131,31 @@ def test_references_of_another_shape_are_not_used(http: Http) -> None:
     assert other["verdict"] == "accepted", "nothing is known of that camera"
 
 
+def test_of_two_cameras_the_fitting_one_proves_it(service: RunningService, http: Http) -> None:
+    other = SimulatedCamera((48, 40), seed=9, dose_e_per_px=20)
+    with filming(service.ingest, other, "other") as sent:
+        wait_for(lambda: sent() > 40, "the other camera filming")
+        for source, camera in (("other", other), ("cam", CAMERA)):
+            turned = {"dark": npy(np.rot90(camera.dark_reference))}
+            stored = http.stored(turned, orientation="rotate-270")
+            assert stored["proved"], stored["reasons"]
+            report = http.get(stored["report"]).json
+            assert (report["frames_of"]["source"], report["camera"]) == (source, source)
+            assert "file" not in report["frames_of"]
+        named = http.stored({"dark": npy(other.dark_reference)}, camera="cam")
+        assert named["verdict"] == "suspicious", "it is not for that one"
+
+
 def test_frames_may_be_sent_along(http: Http) -> None:
     camera = SimulatedCamera((40, 48), seed=8, dose_e_per_px=20)
     frames = tif(np.stack([camera.frame(i).raw for i in range(32)]))
     parts = {"dark": npy(camera.dark_reference), "frames": ("f.tif", frames)}
     stored = http.stored(parts, camera="another")
     assert stored["proved"]
-    assert http.get(stored["report"]).json["frames_of"] == {"sent_along": True}
+    report = http.get(stored["report"]).json
+    assert (report["frames_of"], report["camera"]) == ({"sent_along": True}, "another")
+    report = http.get(http.stored(parts)["report"]).json
+    assert report["camera"] is None, "whose they are was not said"
     parts["frames"] = npy(np.full((4, 40, 48), np.nan))
     http.upload(parts).problem(422, "frames")
 

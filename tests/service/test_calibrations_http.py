@@ -321,8 +321,23 @@ def test_a_picture_is_drawn(http: Http) -> None:
     assert http.get(stored["report"]).json["picture"] == stored["picture"]
 
 
-def test_what_is_stored_survives_its_service(service: RunningService, http: Http) -> None:
-    """The client's own words for all this."""
+@pytest.mark.parametrize("content", ['{"shape": "wide"}', "[]", "nothing", "\udcff"])
+def test_a_report_that_is_none_hides_no_calibration(
+    http: Http, store: CalibrationStore, content: str
+) -> None:
+    stored = http.stored({"dark": level(30 + len(content))}, activate=False)
+    http.get(stored["picture"])
+    path = store.path(stored["id"], ".json")
+    path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    assert stored["id"] in http.ids()
+    assert http.get(stored["report"]).json["state"] == "staged"
+    assert http.get(stored["report"]).json["verdict"] is None
+    assert http.post(f"{stored['report']}/activate").json == {"id": stored["id"]}
+    http.delete("/calibrations/active")
+    http.delete(stored["report"])
+
+
+def test_what_an_operator_does_with_the_client(http: Http) -> None:
     admin = Admin(f"http://{http.host}")
     posted = admin.post_calibration(DARKS, exposure_ms=3.0, activate=False)
     assert (posted["state"], posted["active"]) == ("staged", False)

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,13 +18,13 @@ from support import wait_for
 from uploads import Http, npy, pid_of
 
 from scgn.calibration import load_calibration
-from scgn_live.checking.files import CALIBRATION, FRAMES, RESULT, Task
+from scgn_live.checking.files import CALIBRATION, RESULT, Task
 from scgn_live.running import RunningService, start_service
 
 SEED = 2024
 COUNT = 200
 # Each over HTTP takes a process; all of them when they are asked for.
-HTTP_COUNT = int(os.environ.get("SCGN_TEST_FUZZED_UPLOADS", "20"))
+HTTP_COUNT = int(os.environ.get("FUZZED_UPLOADS", "20"))
 
 # One process for all, with the limits of a real one; what it dies of is told by number.
 CHECKING = """
@@ -51,10 +52,12 @@ def prepared(upload: Upload, folder: Path, frames: bytes) -> bool:
     folder.mkdir()
     for name, _, content in upload.files:
         (folder / name).write_bytes(content)
-    if frames and "frames" not in names:
-        (folder / FRAMES).write_bytes(frames)
+    cameras: list[dict[str, Any]] = []
+    if frames:
+        (folder / "frames-0.npy").write_bytes(frames)
+        cameras = [{"source": "cam", "shape": list(SHAPE), "file": "frames-0.npy"}]
     parts = {name: called for name, called, _ in upload.files}
-    Task("upload", parts, upload.query.get("gain_convention")).write(folder)
+    Task("upload", parts, upload.query.get("gain_convention"), cameras=cameras).write(folder)
     return True
 
 

@@ -1,7 +1,8 @@
 """The folder that an asker and a checker share: one task in, one result out, files beside them.
 
 task.json        Task
-<part>           an uploaded file, as it came; `frames.npy` may be the service's own frames
+<part>           an uploaded file, as it came
+frames.npy       frames of the live stream, or frames-0.npy and so on: the last ones of each camera
 result.json      {"problem": {...}} or {"report": {...}}
 calibration.npz  the calibration, when there is one
 picture.png      the report to look at, when there is one
@@ -26,8 +27,9 @@ class Task:
     """What is to be checked. parts: form field -> name of the uploaded file as its sender calls it
     (only its ending means anything); each lies in the folder under the field's name.
 
-    kind: `upload`, or `stream` for a calibration made of frames.npy; frames_of: whose frames are in
-    frames.npy; memory_mb, time_s: what the process may use; side_max: rows and columns a frame may
+    kind: `upload`, or `stream` for a calibration made of frames.npy; frames_of: whose frames these
+    are; cameras: those that it may be for, `file` naming the last frames of each, the one that sent
+    last first; memory_mb, time_s: what the process may use; side_max: rows and columns a frame may
     have.
     """
 

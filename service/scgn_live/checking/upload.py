@@ -18,7 +18,7 @@ from scgn.proof.posted import References
 from scgn.proof.prove import prove
 from scgn.proof.report import Proof
 from scgn.references import CalibrationError
-from scgn_live.checking.files import FRAMES, CheckError, Task
+from scgn_live.checking.files import CheckError, Task
 from scgn_live.checking.readers import format_of, read_stack
 from scgn_live.checking.verdict import judged
 
@@ -61,7 +61,9 @@ def check_upload(folder: Path, task: Task) -> Checked:
     how: Any = {"gain_convention": posted.convention}
     calibration = build_calibration(**turned, **how, noise=posted.noise)
     references = References(**posted.arrays, orientation=task.orientation, **how)
-    proof = prove(references, _frames(folder, task))
+    camera = _camera(task, calibration.shape)
+    proof = prove(references, _frames(folder, task, camera))
+    task = replace(task, frames_of={k: v for k, v in camera.items() if k != "file"})
     return Checked(calibration, _report(calibration, posted, proof, task), proof)
 
 
@@ -175,15 +177,24 @@ def _turned(noise: NoiseModel, orientation: str) -> NoiseModel:
     return replace(noise, line_axis=axis, autocorrelation=lags)
 
 
-def _frames(folder: Path, task: Task) -> Array | None:
-    """Frames sent along, else those that the service kept."""
+def _camera(task: Task, shape: tuple[int, int]) -> dict[str, Any]:
+    """Of the cameras that it may be for the one whose frames it fits, perhaps turned, or else the
+    one that sent last; empty when none does.
+    """
+    exact = [row for row in task.cameras if tuple(row["shape"]) == shape]
+    turned = [row for row in task.cameras if tuple(row["shape"]) == shape[::-1]]
+    return next(iter([*exact, *turned, *task.cameras]), {})
+
+
+def _frames(folder: Path, task: Task, camera: dict[str, Any]) -> Array | None:
+    """Frames sent along, else those that the service kept of the camera."""
     if "frames" in task.parts:
         limit = SHARE_OF_MEMORY * task.memory_mb * 1e6
         stack = read_stack(folder / "frames", "frames", task.parts["frames"], limit)
         if not np.isfinite(stack).all():
             raise CheckError(422, "frames", "frames: expected finite values, got some that are not")
         return stack
-    kept = folder / FRAMES
+    kept = folder / camera.get("file", "none")
     return np.load(kept, allow_pickle=False) if kept.exists() else None
 
 
@@ -194,7 +205,7 @@ def _report(calibration: Calibration, posted: Posted, proof: Proof, task: Task) 
     return {
         "id": calibration.id, "origin": "upload", "verdict": verdict, "proved": proof.proved,
         "reasons": reasons, "shape": list(calibration.shape), "masked": calibration.masked,
-        "camera": task.camera or (proof.proved and task.frames_of.get("source")) or None,
+        "camera": task.camera or (proof.proved and not sent and task.frames_of["source"]) or None,
         "exposure_ms": task.exposure_ms,
         "orientation": task.orientation, "gain_convention": posted.convention,
         "references": posted.told,

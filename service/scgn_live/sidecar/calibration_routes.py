@@ -15,7 +15,7 @@ from pydantic import FiniteFloat
 from pydantic.json_schema import SkipJsonSchema
 from starlette.convertors import StringConvertor, register_url_convertor
 
-from scgn_live.checking.files import FRAMES, Task
+from scgn_live.checking.files import Task
 from scgn_live.sidecar.checker import Checker
 from scgn_live.sidecar.models import PROBLEMS, Listed, Now, Report, Stored
 from scgn_live.sidecar.problems import Problem
@@ -115,7 +115,7 @@ def _add_upload(router: APIRouter, shelf: Shelf, checker: Checker) -> None:
         async with checker.errand() as errand:
             for name, part in given.items():
                 await _copied(part, errand.folder / name)
-            task = await shelf.with_frames(task, errand.folder / FRAMES)
+            task = await shelf.with_frames(task, errand.folder)
             report = await checker.check(errand, task)
             made = await shelf.keep(errand, report)
         return await shelf.settle(made, report, activate, force)

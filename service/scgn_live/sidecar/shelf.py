@@ -8,8 +8,9 @@ import logging
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from scgn.calibration import Calibration, load_calibration
@@ -21,6 +22,7 @@ from scgn_live.sidecar.models import Listed, Now, Report, Stored
 from scgn_live.sidecar.problems import Problem
 
 LOG = logging.getLogger(__name__)
+Known = TypeVar("Known", Listed, Report)
 ACTIVATE_S = 10.0
 RECENT_S = 5.0
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -58,7 +60,7 @@ class Shelf:
     def listed(self, identity: str) -> Listed:
         """A row of the list."""
         known = self.store.report(identity) | {"id": identity}
-        return Listed(**_fields(Listed, known), state=self.activity().state(identity))
+        return _shown(Listed, known, state=self.activity().state(identity))
 
     def report(self, identity: str) -> Report:
         """All that is known; Problem 404."""
@@ -67,7 +69,7 @@ class Shelf:
         drawn = identity in self._pictures or self.store.path(identity, ".png").exists()
         picture = f"/calibrations/{identity}/picture" if drawn else None
         state = self.activity().state(identity)
-        return Report(**_fields(Report, known), state=state, picture=picture)
+        return _shown(Report, known, state=state, picture=picture)
 
     # Changes.
 
@@ -160,22 +162,21 @@ class Shelf:
         except ControlError as error:
             raise Problem(REFUSALS.get(error.kind, 500), None, str(error)) from error
 
-    async def with_frames(self, task: Task, path: Path) -> Task:
-        """The task with the camera's last raw frames in `path`, where there are any.
+    async def with_frames(self, task: Task, folder: Path) -> Task:
+        """The task with the last raw frames of each camera it may be for, in files of `folder`.
 
         A frame process that does not answer has no frames: the upload is checked without.
         """
         try:
             cameras = (await request(self._control, RECENT_S, do="recent"))["cameras"]
-            chosen = _chosen(cameras, task.camera)
-            if chosen is not None and "frames" not in task.parts:
-                await request(
-                    self._control, RECENT_S, do="recent", path=str(path), source=chosen["source"]
-                )
+            seen = [row for row in cameras if task.camera in (None, row["source"])]
+            for number, row in enumerate(seen if "frames" not in task.parts else []):
+                row["file"] = f"frames-{number}.npy"
+                what = {"path": str(folder / row["file"]), "source": row["source"]}
+                await request(self._control, RECENT_S, do="recent", **what)
         except ControlError:
             return task
-        seen = [row for row in cameras if task.camera in (None, row["source"])]
-        return replace(task, cameras=seen, frames_of=chosen or {})
+        return replace(task, cameras=seen)
 
 
 def not_stored(error: OSError) -> Problem:
@@ -183,10 +184,13 @@ def not_stored(error: OSError) -> Problem:
     return Problem(507 if error.errno in FULL else 500, None, f"not stored: {error.strerror}")
 
 
-def _chosen(cameras: list[dict[str, Any]], camera: str | None) -> dict[str, Any] | None:
-    """The camera asked for, or the one that sent last."""
-    fitting = [row for row in cameras if camera in (None, row["source"])]
-    return fitting[0] if fitting else None
+def _shown(model: type[Known], known: dict[str, Any], **derived: Any) -> Known:
+    """A stored report as the model shows it; of one that is none the id alone."""
+    try:
+        return model(**_fields(model, known), **derived)
+    except ValidationError:
+        LOG.error("a report cannot be shown", extra={"calibration": known["id"]})
+        return model(id=known["id"], **derived)
 
 
 def _fields(model: type[Listed] | type[Report] | type[Stored], known: dict[str, Any]) -> Any:
