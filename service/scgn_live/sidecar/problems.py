@@ -65,5 +65,5 @@ async def on_invalid(_: Request, error: Exception) -> JSONResponse:
     """Exception handler for a request that does not fit its declaration."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"][1:]) or None
+    field = str(first["loc"][1]) if len(first["loc"]) > 1 else None
     return problem_response(Problem(422, field, f"{field}: {first['msg']}"))
