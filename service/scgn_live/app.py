@@ -18,6 +18,7 @@ import zmq
 from scgn_client.wire import UINT64_MAX
 from scgn_live.calibration_control import CalibrationControl
 from scgn_live.control import ControlServer
+from scgn_live.curve import Doorkeeper
 from scgn_live.engine import Engine, EngineState
 from scgn_live.ingest import FrameIngest
 from scgn_live.ledger import Ledger
@@ -47,6 +48,7 @@ class App:
         self.ring = Ring(settings.ring_slots, settings.overload, self._dropped)
         self.metrics = Metrics(self.ledger, self.ring, self._facts)
         self.calibrations = CalibrationControl(settings)
+        self.door = Doorkeeper(settings)
         self.ingest = FrameIngest(settings, self.ring, self.ledger)
         self.publisher = FramePublisher(settings, self.ring, self.ledger, self.metrics)
         self.engine: Engine
@@ -93,6 +95,7 @@ class App:
         self.ring.keep_in(processor.host)
         if calibration is not None:
             processor.prepare(calibration)
+        self.door.open()
         self._begin(publish=self.publisher, ingest=self.ingest)
         self.calibrations.engine = self.engine
         self.starting = None
@@ -136,6 +139,7 @@ class App:
         for name, part in self._parts().items():
             if not self.stages[name].alive:  # sockets belong to the thread that still holds them
                 part.close()
+        self.door.close()
 
     def _parts(self) -> dict[str, Part]:
         return {"publish": self.publisher, "ingest": self.ingest, "control": self.control}

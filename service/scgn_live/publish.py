@@ -13,6 +13,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from scgn_client import wire
 from scgn_client.sockets import SOCKET_BUFFER_BYTES, open_socket
+from scgn_live.curve import VIEWERS, server_keys
 from scgn_live.ledger import Ledger, Run
 from scgn_live.metrics import Metrics
 from scgn_live.ring import Event, Ring, Slot
@@ -52,11 +53,12 @@ class FramePublisher:
 
     def open(self) -> None:
         """Bind both sockets; zmq.ZMQError when an address is taken."""
-        self._frames = open_socket(zmq.XPUB)
+        keys = server_keys(self._settings, VIEWERS)
+        self._frames = open_socket(zmq.XPUB, keys=keys)
         self._frames.setsockopt(zmq.SNDHWM, self._settings.subscriber_queue)
         # Every subscriber is announced, not only the first of a topic: each gets its `start`.
         self._frames.setsockopt(zmq.XPUB_VERBOSE, 1)
-        self._latest = open_socket(zmq.PUB)
+        self._latest = open_socket(zmq.PUB, keys=keys)
         # Without it a full queue drops the newest frame and keeps the stale one (XPUB has no such
         # option, so viewers are counted by their connections).
         self._latest.setsockopt(zmq.CONFLATE, 1)
