@@ -23,6 +23,7 @@ from scgn_live.engine import Engine, EngineState
 from scgn_live.ingest import FrameIngest
 from scgn_live.ledger import Ledger
 from scgn_live.metrics import Facts, Metrics
+from scgn_live.model_control import ModelControl
 from scgn_live.processor import build_processor
 from scgn_live.publish import FramePublisher
 from scgn_live.ring import Ring, Slot
@@ -54,10 +55,11 @@ class App:
         self.engine: Engine
         self.stages: dict[str, Stage] = {}
         self.ended = threading.Event()
+        self.models = ModelControl(settings, self.ended)
         self.starting: str | None = "starting"  # what `start` is at; None once frames can come
         handlers = {
             "health": self._health, "status": self._status, "metrics": self._metrics,
-            **self.calibrations.handlers(),
+            **self.calibrations.handlers(), **self.models.handlers(),
         }  # fmt: skip
         self.control = ControlServer(control, handlers)
 
@@ -97,7 +99,7 @@ class App:
             processor.prepare(calibration)
         self.door.open()
         self._begin(publish=self.publisher, ingest=self.ingest)
-        self.calibrations.engine = self.engine
+        self.calibrations.engine = self.models.engine = self.engine
         self.starting = None
         facts = {"model": processor.model, **self.endpoints()}
         LOG.info("frames can come", extra=facts)
@@ -129,6 +131,7 @@ class App:
             self.ring.drain(deadline_s - time.monotonic())
         for name in ("engine", "complete", "publish"):
             self.stages[name].stop(max(0.5, deadline_s - time.monotonic()))
+        self.models.close()
         self.engine.state.processor.close()
         slots, events = self.ring.abandon()
         for slot in slots:

@@ -71,6 +71,9 @@ class Settings(BaseSettings):
         "preview-clean",
         description="shipped network by name, or path of a .safetensors or .pth file",
     )
+    networks: Path | None = Field(
+        None, description="folder of .safetensors that may be used beside the shipped networks"
+    )
     engine: Literal["scgn", "pass-through"] = Field(
         "scgn", description="what frames go through; pass-through returns them as they came"
     )
@@ -198,7 +201,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "state_dir", "engine_cache", "token_file", "curve_key", "camera_keys", "viewer_keys",
-        "ingest_key",
+        "ingest_key", "networks",
     )  # fmt: skip
     @classmethod
     def _home_is_known(cls, value: Path | None) -> Path | None:
