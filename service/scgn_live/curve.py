@@ -72,7 +72,7 @@ class AllowList:
         self._warn = OncePerSecond(LOG)
         self.turned_away = 0
 
-    def callback(self, domain: str, key: bytes) -> bool:
+    def callback(self, _: str, key: bytes) -> bool:
         """Whether the key (Z85) is known."""
         if key in self.keys():
             return True

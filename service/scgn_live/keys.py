@@ -74,7 +74,7 @@ def _handed_out(folder: Path, role: str, name: str) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     public, _ = create_certificates(place, name)
     shutil.copy(folder / "service.key", place / "service.key")
-    os.replace(public, folder / role / f"{name}.key")
+    Path(public).replace(folder / role / f"{name}.key")
     return place
 
 
