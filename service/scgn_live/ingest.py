@@ -124,7 +124,9 @@ class FrameIngest:
             if run is not None:
                 self._announce(run)
         elif isinstance(message, End):
+            self._finish(self._ledger.recall(message.source, message.series, message.frames))
             if ended := self._ledger.announce(message.source, message.series, message.frames):
+                self._announce(ended)
                 self._ring.post(Event("end", ended))
             else:
                 self._warn.warn("end", f"end of unknown series {message.series}")

@@ -22,6 +22,8 @@ from scgn_live.settings import Settings
 LOG = logging.getLogger(__name__)
 WAIT_S = 0.05  # how long a new subscriber may wait for its `start`
 HEARTBEAT_S = 1.0
+NOTES_S = 0.02  # of subscriptions at a time: a peer that subscribes without end stops no frame
+SUBSCRIBES = b"\x01"
 DISPLAY_SAMPLES = 40  # a side: levels from 1,600 pixels cost a hundredth of a frame's percentile
 DISPLAY_FRACTION = 0.005
 
@@ -170,11 +172,20 @@ class FramePublisher:
             # By descriptor: a connection that never shook hands is told as ended all the same.
             joined = told["event"] == zmq.EVENT_ACCEPTED
             (self._viewing.add if joined else self._viewing.discard)(told["value"])
-        while note := _next_note(self._frames):
-            if note[0]:
-                for run, _ in self._ledger.open_runs():
-                    if run.start.source.encode().startswith(note[1:]):
-                        self._frames.send_multipart(_start_parts(run))
+        if topics := self._joined():
+            for run, _ in self._ledger.open_runs():
+                if run.start.source.encode().startswith(topics):
+                    self._frames.send_multipart(_start_parts(run))
+
+    def _joined(self) -> tuple[bytes, ...]:
+        """What was subscribed to since the last call, each once however many joined: a `start` goes
+        to all, and a thousand of them to a thousand would stop the frames.
+        """
+        topics, end_s = set(), time.monotonic() + NOTES_S
+        while (note := _next_note(self._frames)) is not None and time.monotonic() < end_s:
+            if note[:1] == SUBSCRIBES:
+                topics.add(note[1:])
+        return tuple(topics)
 
     def _beat(self) -> None:
         """Once a second: end idle series, and a heartbeat for each open one or for the service."""
@@ -197,9 +208,9 @@ def _start_parts(run: Run) -> list[bytes]:
     return wire.encode_event("start", start.source, start.series, user=start.user, **content)
 
 
-def _next_note(socket: zmq.Socket[bytes]) -> bytes:
-    """The next subscription (1) or its end (0), and the topic; empty when there is none."""
+def _next_note(socket: zmq.Socket[bytes]) -> bytes | None:
+    """The next subscription (1) or its end (0), and the topic; None when there is none."""
     try:
         return socket.recv(zmq.DONTWAIT)
     except zmq.Again:
-        return b""
+        return None

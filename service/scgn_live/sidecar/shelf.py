@@ -30,6 +30,7 @@ REFUSALS = {
     "ModelError": 409,
     "CollectionError": 409,
     "CalibrationError": 409,
+    "DiskFull": 507,
 }
 
 
