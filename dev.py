@@ -5,6 +5,7 @@
     python3 dev.py test      all tests that need no GPU
     python3 dev.py check     what CI runs: style, types, import contracts, tests
     python3 dev.py bench     every benchmark that needs no GPU; --save writes the results
+    python3 dev.py chaos     faults at random moments: --minutes N, --seed S, --fault NAME, --save
     python3 dev.py install   only make .venv
     python3 dev.py browser   Chromium for the tests of the live view (Debian and Ubuntu, as root)
 
@@ -29,7 +30,9 @@ TORCH = "2.13.0"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 # Tests with real processes and clocks run one after the other. The rest is arithmetic: a file of it
 # on each core.
-SERIAL = ("tests/client", "tests/service", "tests/deploy", "tests/test_gpu_stages.py")
+SERIAL = (
+    "tests/client", "tests/service", "tests/deploy", "tests/chaos", "tests/test_gpu_stages.py",
+)  # fmt: skip
 WORKERS = min(4, os.cpu_count() or 1)
 BENCHMARKS = ("bench_wire", "bench_service", "bench_generator", "bench_backends", "bench_precision")
 
@@ -123,7 +126,7 @@ def main() -> int:
     if sys.version_info < (3, 11):
         sys.exit(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}")
     verb, *words = sys.argv[1:] or ["help"]
-    if verb not in ("demo", "test", "check", "bench", "install", "browser"):
+    if verb not in ("demo", "test", "check", "bench", "chaos", "install", "browser"):
         print(__doc__)
         return 0 if verb in ("help", "-h", "--help") else 2
     if verb == "browser":
@@ -135,6 +138,8 @@ def main() -> int:
         return test(words)
     if verb == "check":
         return check()
+    if verb == "chaos":
+        return run(PYTHON, "tests/chaos", *words)
     return bench(words) if verb == "bench" else 0
 
 
