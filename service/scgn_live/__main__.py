@@ -19,7 +19,9 @@ USAGE = """usage: scgn-live serve [--config FILE] [flags]   run the service (see
 
 def check_command(flags: list[str]) -> int:
     """Print the settings that hold, or what is wrong with them."""
-    print(load_settings(flags, prog="scgn-live check").model_dump_json(indent=2))
+    settings = load_settings(flags, prog="scgn-live check")
+    settings.token()
+    print(settings.model_dump_json(indent=2))
     return 0
 
 

@@ -17,7 +17,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,14 +52,6 @@ class Activity:
         again, taken = self.before[-1], [] if self.active is None else [self.active]
         back = [other for other in self.rolled_back if other not in (again, self.active)]
         return Activity(again, self.before[:-1], [*back, *taken][-HISTORY_KEPT:])
-
-    def without(self, identity: str) -> Activity:
-        """As if that one had never been active."""
-        return replace(
-            self,
-            before=[other for other in self.before if other != identity],
-            rolled_back=[other for other in self.rolled_back if other != identity],
-        )
 
     def state(self, identity: str) -> State:
         """Of a stored calibration."""

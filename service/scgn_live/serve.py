@@ -174,4 +174,6 @@ def die_with_parent() -> None:
 
 def serve_command(flags: list[str]) -> int:
     """`scgn-live serve`."""
-    return serve(load_settings(flags, prog="scgn-live serve"))
+    settings = load_settings(flags, prog="scgn-live serve")
+    settings.token()  # one that cannot be used is said now, not by a door that stays locked
+    return serve(settings)

@@ -80,7 +80,7 @@ def service() -> Iterator[Service]:
         thread.join()
 
 
-def uploaded_files(service: Service) -> tuple[str, dict[str, tuple[str, bytes]]]:
+def uploaded_files(service: Service) -> tuple[str, dict[str, tuple[str, Any]]]:
     """Query and files of the last upload, read by another library than the one that wrote it."""
     path, headers, body = service.requests[-1]
     head = f"Content-Type: {headers['Content-Type']}\r\n\r\n".encode()
@@ -217,7 +217,13 @@ def test_an_upload_waits_longer_than_a_question(service: Service) -> None:
     assert admin.post_calibration(np.ones((2, 3)))["id"] == "abc123"
 
 
-ROW = {"id": "abc123", "state": "active", "verdict": "accepted", "shape": [4, 5], "camera": None}
+ROW: dict[str, Any] = {
+    "id": "abc123",
+    "state": "active",
+    "verdict": "accepted",
+    "shape": [4, 5],
+    "camera": None,
+}
 
 
 def test_calibrations_are_listed_read_activated_and_rolled_back(service: Service) -> None:

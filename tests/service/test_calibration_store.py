@@ -94,13 +94,6 @@ def test_every_calibration_has_one_state_and_the_active_one_is_active(steps: lis
         assert activity.active not in activity.rolled_back
 
 
-def test_a_forgotten_one_leaves_the_history() -> None:
-    a, b, c, *_ = IDS
-    activity = Activity().then(a).then(b).then(c).back().without(a)
-    assert (activity.active, activity.before) == (b, [None])
-    assert activity.state(a) == "staged"
-
-
 # What lies in the folder.
 
 

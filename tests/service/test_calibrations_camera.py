@@ -149,7 +149,7 @@ def test_of_two_cameras_the_fitting_one_proves_it(service: RunningService, http:
 def test_frames_may_be_sent_along(http: Http) -> None:
     camera = SimulatedCamera((40, 48), seed=8, dose_e_per_px=20)
     frames = tif(np.stack([camera.frame(i).raw for i in range(32)]))
-    parts = {"dark": npy(camera.dark_reference), "frames": ("f.tif", frames)}
+    parts: dict[str, Any] = {"dark": npy(camera.dark_reference), "frames": ("f.tif", frames)}
     stored = http.stored(parts, camera="another")
     assert stored["proved"]
     report = http.get(stored["report"]).json

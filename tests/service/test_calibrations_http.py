@@ -140,7 +140,7 @@ def test_dm3_is_read_where_its_extra_is_installed(http: Http) -> None:
 
 
 def test_noise_comes_as_json(http: Http, store: CalibrationStore) -> None:
-    parts = {"dark": npy(DARKS), "noise": ("n.json", json.dumps(NOISE).encode())}
+    parts: dict[str, Any] = {"dark": npy(DARKS), "noise": ("n.json", json.dumps(NOISE).encode())}
     stored = http.stored(parts, activate=False)
     noise = store.load(stored["id"]).noise
     assert noise is not None

@@ -77,8 +77,10 @@ def serving(
         process = subprocess.Popen(
             words, stdout=log, stderr=log, env={**clean, **environment}, start_new_session=True
         )
-    *ends, host = *(f"tcp://127.0.0.1:{port}" for port in ports[:3]), f"http://127.0.0.1:{ports[3]}"
-    started = Started(RunningService(*ends, host, process, folder / "log"), folder / "state")
+    ingest, frames, latest = (f"tcp://127.0.0.1:{port}" for port in ports[:3])
+    where = f"http://127.0.0.1:{ports[3]}"
+    service = RunningService(ingest, frames, latest, where, process, folder / "log")
+    started = Started(service, folder / "state")
     try:
         wait_for(lambda: process.poll() is not None or is_ready(started.web), "the service", 60)
         assert process.poll() is None, started.service.log.read_text()
@@ -264,18 +266,11 @@ def test_a_check_of_an_upload_does_not_know_the_token(locked: Started) -> None:
     assert TOKEN.encode() not in environment
 
 
-def test_a_service_whose_token_cannot_be_read_answers_nobody(tmp_path: Path) -> None:
-    words, ports = command(tmp_path, ["--token-file", str(tmp_path / "absent")])
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
-    said = f"token_file {tmp_path / 'absent'}: cannot be read"
-    try:
-        wait_for(lambda: said in (tmp_path / "log").read_text(), "the reason in the log")
-        with pytest.raises(OSError, match="refused"):
-            Http(f"127.0.0.1:{ports[3]}").get("/livez")
-    finally:
-        process.terminate()
-        process.wait(20)
+def test_a_service_whose_token_cannot_be_read_does_not_start(tmp_path: Path) -> None:
+    words, _ = command(tmp_path, ["--token-file", str(tmp_path / "absent")])
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert f"token_file {tmp_path / 'absent'}: cannot be read" in ended.stderr
 
 
 def test_the_variable_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from scgn_live.running import RunningService, start_service
 TOKEN = "correct-horse-battery-staple"
 EXAMPLES = 6  # of each operation and phase, beside those that cover every parameter
 # A form of files is no frame only because it fits the document.
-FINE = ["2xx", 401, 404, 409, 413, 415, 422]
+FINE: list[str | int] = ["2xx", 401, 404, 409, 413, 415, 422]
 
 
 @dataclass
