@@ -28,11 +28,14 @@ PYTHON = BIN / "python"
 CUDA = os.environ.get("SCGN_TORCH") == "cuda"
 TORCH = "2.13.0"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-# Tests with real processes and clocks run one after the other. The rest is arithmetic: a file of it
-# on each core.
-SERIAL = (
-    "tests/client", "tests/service", "tests/deploy", "tests/chaos", "tests/test_gpu_stages.py",
-)  # fmt: skip
+# Arithmetic is shared out test by test, what starts processes file by file, so that its waiting
+# costs nothing; what judges an age or fills both cores by itself comes last and alone.
+PROCESSES = ("tests/client", "tests/service", "tests/deploy", "tests/chaos", "tests/fuzz")
+ALONE = (
+    "tests/service/test_live_view.py",
+    "tests/service/test_storm.py",
+    "tests/test_gpu_stages.py",
+)
 WORKERS = min(4, os.cpu_count() or 1)
 BENCHMARKS = ("bench_wire", "bench_service", "bench_generator", "bench_backends", "bench_precision")
 
@@ -87,15 +90,17 @@ def install() -> None:
 
 
 def test(words: list[str]) -> int:
-    """What the words name in one process, or everything: first what may share the cores."""
+    """What the words name in one process, or everything in three parts."""
     pytest = (PYTHON, "-m", "pytest", "-m", "not gpu")
     if words:
         return run(*pytest, *words)
-    apart = [word for place in SERIAL for word in ("--ignore", place)]
+    shared = (*pytest, "-n", str(WORKERS), "--dist")
+    apart = [f"--ignore={place}" for place in (*PROCESSES, *ALONE)]
     os.environ["OMP_NUM_THREADS"] = "1"  # threads of two processes on one core wait for each other
-    status = run(*pytest, "-n", str(WORKERS), "--dist", "worksteal", *apart)
+    status = run(*shared, "worksteal", *apart)
     del os.environ["OMP_NUM_THREADS"]
-    return status or run(*pytest, *SERIAL)
+    alone = [f"--ignore={place}" for place in ALONE]
+    return status or run(*shared, "loadfile", *PROCESSES, *alone) or run(*pytest, *ALONE)
 
 
 def browser() -> int:
