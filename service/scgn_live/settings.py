@@ -240,9 +240,9 @@ class Settings(BaseSettings):
 
     def unguarded(self) -> list[str]:
         """Endpoints that anyone who reaches them can use."""
-        open_to_all = [key for key in ("ingest", "frames", "latest") if self.curve_key is None]
-        open_to_all += ["http"] if self.token() is None else []
-        return [key for key in open_to_all if self.beyond(key)]
+        sockets = ("ingest", "frames", "latest") if self.curve_key is None else ()
+        open_to_all = [key for key in sockets if self.beyond(key)]
+        return [*open_to_all, *(["http"] if self.beyond("http") and self.token() is None else [])]
 
     def beyond(self, key: str) -> bool:
         """Whether the endpoint under `key` is bound to an address other machines can reach."""

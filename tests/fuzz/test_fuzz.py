@@ -122,7 +122,8 @@ def test_a_hundred_files() -> None:
     found = json.loads(done.stdout)
     assert found["findings"] == []
     assert not found["state_changed"]
-    assert all("accepted" in words for words in found["outcomes"].values())
+    for what in ("read", "check"):  # of the few whole calibrations each may be damaged
+        assert "accepted" in found["outcomes"][what]
 
 
 def test_what_was_found_before_is_named_now() -> None:
