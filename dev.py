@@ -5,6 +5,7 @@
     python3 dev.py test      all tests that need no GPU
     python3 dev.py check     what CI runs: style, types, import contracts, tests
     python3 dev.py bench     every benchmark that needs no GPU; --save writes the results
+    python3 dev.py chaos     faults at random moments: --minutes N, --seed S, --fault NAME, --save
     python3 dev.py install   only make .venv
     python3 dev.py browser   Chromium for the tests of the live view (Debian and Ubuntu, as root)
 
@@ -27,9 +28,14 @@ PYTHON = BIN / "python"
 CUDA = os.environ.get("SCGN_TORCH") == "cuda"
 TORCH = "2.13.0"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-# Tests with real processes and clocks run one after the other. The rest is arithmetic: a file of it
-# on each core.
-SERIAL = ("tests/client", "tests/service", "tests/deploy", "tests/test_gpu_stages.py")
+# Arithmetic is shared out test by test, what starts processes file by file, so that its waiting
+# costs nothing; what judges an age or fills both cores by itself comes last and alone.
+PROCESSES = ("tests/client", "tests/service", "tests/deploy", "tests/fuzz")
+ALONE = (
+    "tests/service/test_live_view.py",
+    "tests/service/test_storm.py",
+    "tests/test_gpu_stages.py",
+)
 WORKERS = min(4, os.cpu_count() or 1)
 BENCHMARKS = ("bench_wire", "bench_service", "bench_generator", "bench_backends", "bench_precision")
 
@@ -84,15 +90,17 @@ def install() -> None:
 
 
 def test(words: list[str]) -> int:
-    """What the words name in one process, or everything: first what may share the cores."""
+    """What the words name in one process, or everything in three parts."""
     pytest = (PYTHON, "-m", "pytest", "-m", "not gpu")
     if words:
         return run(*pytest, *words)
-    apart = [word for place in SERIAL for word in ("--ignore", place)]
+    shared = (*pytest, "-n", str(WORKERS), "--dist")
+    apart = [f"--ignore={place}" for place in (*PROCESSES, *ALONE, "tests/chaos")]
     os.environ["OMP_NUM_THREADS"] = "1"  # threads of two processes on one core wait for each other
-    status = run(*pytest, "-n", str(WORKERS), "--dist", "worksteal", *apart)
+    status = run(*shared, "worksteal", *apart)
     del os.environ["OMP_NUM_THREADS"]
-    return status or run(*pytest, *SERIAL)
+    alone = [f"--ignore={place}" for place in ALONE]
+    return status or run(*shared, "loadfile", *PROCESSES, *alone) or run(*pytest, *ALONE)
 
 
 def browser() -> int:
@@ -123,7 +131,7 @@ def main() -> int:
     if sys.version_info < (3, 11):
         sys.exit(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}")
     verb, *words = sys.argv[1:] or ["help"]
-    if verb not in ("demo", "test", "check", "bench", "install", "browser"):
+    if verb not in ("demo", "test", "check", "bench", "chaos", "install", "browser"):
         print(__doc__)
         return 0 if verb in ("help", "-h", "--help") else 2
     if verb == "browser":
@@ -135,6 +143,8 @@ def main() -> int:
         return test(words)
     if verb == "check":
         return check()
+    if verb == "chaos":
+        return run(PYTHON, "tests/chaos", *words)
     return bench(words) if verb == "bench" else 0
 
 

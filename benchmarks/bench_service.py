@@ -84,7 +84,7 @@ def memory(count: int, side: int) -> dict[str, Any]:
     resident: dict[int, float] = {}
     with harness.service(*flags) as served:
 
-        def watch(index: int) -> None:
+        def watch(index: int, *_: float) -> None:
             tenth = (index + 1) * 10 // count
             if tenth not in resident:
                 resident[tenth] = round(harness.resident_mb(served), 1)

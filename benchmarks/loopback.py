@@ -9,7 +9,9 @@ import contextlib
 import subprocess
 import sys
 import time
+from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,20 @@ import msgpack
 import zmq
 
 from benchmarks import harness
+from scgn_client.keys import ClientKeys
 from scgn_live.running import free_ports
 
 HERE = Path(__file__).parent
+Watch = Callable[[int, float, float], None]
 SILENCE_S = 5  # without a frame for so long, a run is over
+
+
+@dataclass(frozen=True)
+class CurveKeys:
+    """viewer: of the subscriber; camera: files of the service's public key and the camera's own."""
+
+    viewer: ClientKeys
+    camera: tuple[Path, Path]
 
 
 @contextlib.contextmanager
@@ -40,24 +52,25 @@ def relay(kind: str) -> Iterator[tuple[str, str]]:
 
 def run(
     ingest: str, frames: str, count: int, rate_fps: float, side: int,
-    watch: Callable[[int], None] = lambda _: None,
+    watch: Watch = lambda *_: None, keys: CurveKeys | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Send `count` frames through and receive them; rate (frames/s) and latencies (ms).
 
-    watch: called with the index of each frame received.
+    watch: called with index, latency and inside time of each frame received; keys: with CURVE.
 
     latency_ms: camera's clock reading to receipt; inside_ms: what the service says of itself.
     """
     sink: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
+    if keys is not None:
+        keys.viewer.put_on(sink)
     sink.setsockopt(zmq.RCVHWM, 64)
     sink.setsockopt(zmq.SUBSCRIBE, b"bench")
     sink.connect(frames)
     time.sleep(0.5)  # let the subscription arrive: what is published before is not for us
     command = [str(HERE / "camera.py"), ingest, str(count), str(rate_fps), str(side)]
+    command += [] if keys is None else [str(path) for path in keys.camera]
     camera = subprocess.Popen([sys.executable, *command])
-    latencies_ms: list[float] = []
-    inside_ms: list[float] = []
-    indices: list[int] = []
+    latencies_ms, inside_ms, indices = array("d"), array("d"), array("q")
     begun = ended = 0.0
     opened = time.monotonic()
     while sink.poll(1000 * SILENCE_S):
@@ -73,11 +86,11 @@ def run(
         latencies_ms.append((time.time_ns() - header["t_acquired_ns"]) / 1e6)
         inside_ms.append(header.get("latency_ms", 0.0))
         indices.append(header["frame"])
-        watch(header["frame"])
+        watch(header["frame"], latencies_ms[-1], inside_ms[-1])
     camera.wait()
     sink.close(0)
     return {
-        "sent": count, "received": len(indices), "in_order": indices == sorted(indices),
+        "sent": count, "received": len(indices), "in_order": list(indices) == sorted(indices),
         "rate_fps": round((len(indices) - 1) / (ended - begun), 1),
         "latency_ms": harness.percentiles(latencies_ms),
         "inside_ms": harness.percentiles(inside_ms),

@@ -3,17 +3,20 @@
 from scgn_client.errors import (
     ClientError,
     FileFormatError,
+    KeyFileError,
     ReceiveTimeout,
     SendTimeout,
     ServiceError,
     WireError,
 )
+from scgn_client.keys import ClientKeys, client_keys
 from scgn_client.messages import End, FrameHeader, Heartbeat, PublishedFrame, Start
 from scgn_client.receiver import FrameReceiver, Gap, LatestReceiver
 from scgn_client.sender import FrameSender
 
 __all__ = [
     "ClientError",
+    "ClientKeys",
     "End",
     "FileFormatError",
     "FrameHeader",
@@ -21,6 +24,7 @@ __all__ = [
     "FrameSender",
     "Gap",
     "Heartbeat",
+    "KeyFileError",
     "LatestReceiver",
     "PublishedFrame",
     "ReceiveTimeout",
@@ -28,4 +32,5 @@ __all__ = [
     "ServiceError",
     "Start",
     "WireError",
+    "client_keys",
 ]

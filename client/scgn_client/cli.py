@@ -26,6 +26,7 @@ from scgn_client.camera import SimulatedCamera
 from scgn_client.cli_http import add_calibrate, add_calibrations, add_status, positive, say
 from scgn_client.errors import ClientError
 from scgn_client.files import ConversionWarning, read_frames
+from scgn_client.keys import ClientKeys, client_keys
 from scgn_client.messages import Array, End, PublishedFrame
 from scgn_client.receiver import FRAMES, LATEST, FrameReceiver, Gap, LatestReceiver
 from scgn_client.replay import Chained, record_frame, send_frames, side_by_side, write_png
@@ -74,7 +75,8 @@ def _replay(args: argparse.Namespace) -> int:
 
 
 def _send_all(args: argparse.Namespace, frames: Iterable[Array], loop: bool) -> int:
-    with FrameSender(args.endpoint, args.source, args.series, timeout_s=args.timeout) as sender:
+    where = {"timeout_s": args.timeout, "keys": _keys(args)}
+    with FrameSender(args.endpoint, args.source, args.series, **where) as sender:
         say(f"sending {sender.source} series {sender.series} to {sender.endpoint}")
         try:
             given = (args.rate, loop, args.frames)
@@ -85,11 +87,19 @@ def _send_all(args: argparse.Namespace, frames: Iterable[Array], loop: bool) -> 
     return OK
 
 
+def _keys(args: argparse.Namespace) -> ClientKeys | None:
+    """For CURVE: what `scgn-live keys` handed out."""
+    if args.key is None:
+        return None
+    return client_keys(args.service_key or args.key.with_name("service.key"), args.key)
+
+
 def _watch(args: argparse.Namespace) -> int:
     if args.save is not None:
         args.save.mkdir(parents=True, exist_ok=True)
     lines = _FrameLines(0.0 if args.every else LINE_EVERY_S)
-    with FrameReceiver(args.endpoint, args.source, timeout_s=args.timeout) as receiver:
+    where = {"timeout_s": args.timeout, "keys": _keys(args)}
+    with FrameReceiver(args.endpoint, args.source, **where) as receiver:
         while args.frames is None or lines.seen < args.frames:
             message = receiver.receive()
             if isinstance(message, PublishedFrame):
@@ -126,7 +136,7 @@ class _FrameLines:
 
 
 def _glimpse(args: argparse.Namespace) -> int:
-    with LatestReceiver(args.endpoint, timeout_s=args.timeout) as receiver:
+    with LatestReceiver(args.endpoint, timeout_s=args.timeout, keys=_keys(args)) as receiver:
         frame = receiver.receive()
     for entry in fields(frame):
         if entry.name != "channels":
@@ -195,6 +205,9 @@ def _add_common(parser: argparse.ArgumentParser, endpoint: str) -> None:
     add("--endpoint", default=endpoint, help="ZeroMQ address of the service (%(default)s)")
     add("--timeout", type=positive, default=10.0, metavar="S",
         help="how long the service may be silent, s (%(default)s)")  # fmt: skip
+    add("--key", type=Path, metavar="FILE", help="one's own .key_secret, for a service with CURVE")
+    add("--service-key", type=Path, metavar="FILE",
+        help="the service's public key (service.key beside --key)")  # fmt: skip
 
 
 def _add_sending(parser: argparse.ArgumentParser) -> None:

@@ -37,6 +37,10 @@ class FileFormatError(ClientError, ValueError):
     """A file cannot be read as frames; the message names what was expected and what came."""
 
 
+class KeyFileError(ClientError, ValueError):
+    """A file holds no CURVE key; the message names it."""
+
+
 class ServiceError(ClientError):
     """The HTTP side refused a request or could not be reached; `status` is None for the latter."""
 

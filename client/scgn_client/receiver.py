@@ -12,6 +12,7 @@ import zmq
 
 from scgn_client import wire
 from scgn_client.errors import ClientError, ReceiveTimeout, WireError
+from scgn_client.keys import ClientKeys
 from scgn_client.messages import End, Heartbeat, Published, PublishedFrame
 from scgn_client.sockets import SOCKET_BUFFER_BYTES, open_socket, wait_ready
 
@@ -41,8 +42,11 @@ class Gap:
 class _Subscriber:
     """A SUB socket with a deadline on every receive."""
 
-    def __init__(self, endpoint: str, timeout_s: float | None) -> None:
+    def __init__(
+        self, endpoint: str, timeout_s: float | None, keys: ClientKeys | None = None
+    ) -> None:
         self.endpoint = endpoint
+        self.keys = keys
         self.timeout_s = timeout_s
         self._socket: zmq.Socket[bytes] | None = None
 
@@ -60,7 +64,7 @@ class _Subscriber:
 
     def start(self) -> None:
         """Connect and subscribe; a service that is not there yet is waited for."""
-        self._socket = open_socket(zmq.SUB)
+        self._socket = open_socket(zmq.SUB, keys=self.keys)
         try:
             self._configure(self._socket)
             self._socket.connect(self.endpoint)
@@ -100,7 +104,8 @@ class FrameReceiver(_Subscriber):
 
     endpoint: the service's frames; source: one camera, or None for all; timeout_s: ReceiveTimeout
     after that long without any message (None waits for ever); queue: frames that wait in this
-    process before the service drops for us. A subscriber sees what is published after it joined.
+    process before the service drops for us; keys: for a service with CURVE. A subscriber sees
+    what is published after it joined.
     """
 
     def __init__(
@@ -110,8 +115,9 @@ class FrameReceiver(_Subscriber):
         *,
         timeout_s: float | None = 10.0,
         queue: int = 64,
+        keys: ClientKeys | None = None,
     ) -> None:
-        super().__init__(endpoint, timeout_s)
+        super().__init__(endpoint, timeout_s, keys)
         self.source = source
         self.queue = queue
         self._seen: dict[tuple[str, str], _SeriesSeen] = {}
@@ -183,8 +189,14 @@ class LatestReceiver(_Subscriber):
     endpoint: the service's latest; timeout_s: ReceiveTimeout after that long without a frame.
     """
 
-    def __init__(self, endpoint: str = LATEST, *, timeout_s: float | None = 10.0) -> None:
-        super().__init__(endpoint, timeout_s)
+    def __init__(
+        self,
+        endpoint: str = LATEST,
+        *,
+        timeout_s: float | None = 10.0,
+        keys: ClientKeys | None = None,
+    ) -> None:
+        super().__init__(endpoint, timeout_s, keys)
 
     def _configure(self, socket: zmq.Socket[bytes]) -> None:
         # CONFLATE is safe here alone: `latest` is one part (it aborts the process on several).

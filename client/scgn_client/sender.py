@@ -12,6 +12,7 @@ import zmq
 
 from scgn_client import wire
 from scgn_client.errors import ClientError, SendTimeout
+from scgn_client.keys import ClientKeys
 from scgn_client.messages import Array, End, Heartbeat, Ingest, Start
 from scgn_client.sockets import open_socket, wait_ready
 
@@ -27,7 +28,7 @@ class FrameSender:
     endpoint: the service's ingest; source: the camera's name; series: a new UUID when None;
     timeout_s: how long a call waits for the service before SendTimeout; queue: messages held in
     this process beyond what the service has taken; exposure_ms, pixel_size_nm, user: told in
-    `start`.
+    `start`; keys: for a service with CURVE, `client_keys(...)`.
 
     With `overload = "block"` in the service, `send` waits: that is the back-pressure. A frame that
     the camera cannot hold any longer is given up with `skip()`, so that its loss is seen.
@@ -44,8 +45,10 @@ class FrameSender:
         exposure_ms: float | None = None,
         pixel_size_nm: float | None = None,
         user: Mapping[str, Any] | None = None,
+        keys: ClientKeys | None = None,
     ) -> None:
         self.endpoint = endpoint
+        self.keys = keys
         self.source = source
         self.series = series or str(uuid.uuid4())
         self.timeout_s = timeout_s
@@ -75,7 +78,7 @@ class FrameSender:
     def start(self) -> None:
         """Connect and announce the series; SendTimeout when no service answers in time."""
         self._context = zmq.Context()
-        self._socket = open_socket(zmq.PUSH, self._context)
+        self._socket = open_socket(zmq.PUSH, self._context, self.keys)
         self._socket.setsockopt(zmq.SNDHWM, self.queue)
         # Queue only towards a service that is there: otherwise a send "succeeds" into nothing.
         self._socket.setsockopt(zmq.IMMEDIATE, 1)

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import zmq
 
 # A dead peer is noticed by the kernel's probes. ZMTP heartbeats would not do: under back-pressure
 # ZeroMQ stops reading, the answer to its own ping with it, and cuts a camera that only waits.
 KEEPALIVE_IDLE_S, KEEPALIVE_EVERY_S, KEEPALIVE_PROBES = 10, 5, 3
+HANDSHAKE_MS = 5000  # a stranger that connects and says nothing is let go
 SOCKET_BUFFER_BYTES = 256 * 1024  # large kernel buffers hide seconds of stale frames
 
 
+class Keys(Protocol):
+    """What arms a socket with CURVE before it binds or connects."""
+
+    def put_on(self, socket: zmq.Socket[bytes]) -> None: ...
+
+
 def open_socket(
-    kind: int, context: zmq.Context[zmq.Socket[bytes]] | None = None
+    kind: int,
+    context: zmq.Context[zmq.Socket[bytes]] | None = None,
+    keys: Keys | None = None,
 ) -> zmq.Socket[bytes]:
-    """A socket of the shared context with TCP keep-alive, quick reconnects and no linger."""
+    """A socket of the shared context with TCP keep-alive, quick reconnects and no linger.
+
+    keys: for CURVE, which both ends have or neither.
+    """
     socket: zmq.Socket[bytes] = (context or zmq.Context.instance()).socket(kind)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
@@ -22,6 +36,9 @@ def open_socket(
     socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_PROBES)
     socket.setsockopt(zmq.RECONNECT_IVL, 50)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    if keys is not None:
+        keys.put_on(socket)
     return socket
 
 

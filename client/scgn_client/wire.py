@@ -7,6 +7,7 @@ the service counts it; nothing in a message can make these functions raise anyth
 from __future__ import annotations
 
 import re
+import reprlib
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NoReturn
@@ -30,6 +31,7 @@ VERSION = 1
 HEADER_BYTES_MAX = 16 * 1024
 SAID_WHEN_NIL = ("calibration", "series")
 USER_BYTES_MAX = 4 * 1024
+USER_LEVELS_MAX = 32  # far below what msgpack can still pack again: it goes out as it came
 UINT64_MAX = 2**64 - 1
 DTYPES = ("|u1", "<u2", ">u2", "<i2", "<u4", "<i4", "<f4")
 PUBLISHED_DTYPES = (*DTYPES, "<f2")  # a service may be set to publish half precision
@@ -40,6 +42,14 @@ REASONS = (
     "shape", "dtype", "frame_size", "payload_size", "field", "user", "duplicate", "ended",
 )  # fmt: skip
 
+# What a viewer may count on in a published frame.
+_PUBLISHED: dict[str, tuple[type, ...]] = {
+    "source": (str,), "series": (str,), "frame": (int,), "channels": (list,), "display": (list,),
+    "t_received_ns": (int,), "t_published_ns": (int,), "latency_ms": (int, float), "model": (str,),
+    "engine": (str,), "calibration": (str, type(None)), "lost": (dict,),
+    "t_acquired_ns": (int, type(None)), "user": (dict, type(None)),
+}  # fmt: skip
+
 Buffer = bytes | bytearray | memoryview
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _UNPACK_LIMITS = {
@@ -47,6 +57,7 @@ _UNPACK_LIMITS = {
     "max_bin_len": HEADER_BYTES_MAX, "max_ext_len": HEADER_BYTES_MAX,
 }  # fmt: skip
 _LENGTH = struct.Struct("<I")
+_SHOWN = reprlib.Repr()  # repr() itself fails on maps that a sender has nested 500 times
 
 
 def pack(header: Mapping[str, Any]) -> bytes:
@@ -77,7 +88,7 @@ def unpack(header: Buffer) -> dict[str, Any]:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = _SHOWN.repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
@@ -108,16 +119,31 @@ def _optional_positive(content: dict[str, Any], key: str) -> float | None:
     return float(value)
 
 
+def _map(content: dict[str, Any], key: str, reason: str = "field") -> dict[str, Any] | None:
+    value = content.get(key)
+    if value is not None and type(value) is not dict:
+        _reject(reason, f"expected {key} as a map, got {_short(value)}")
+    return value
+
+
 def _user(content: dict[str, Any]) -> dict[str, Any] | None:
-    value = content.get("user")
+    value = _map(content, "user", "user")
     if value is None:
         return None
-    if type(value) is not dict:
-        _reject("user", f"expected user as a map, got {_short(value)}")
+    if _deeper(value, USER_LEVELS_MAX):
+        _reject("user", f"expected user of at most {USER_LEVELS_MAX} levels, got more")
     size = len(msgpack.packb(value))
     if size > USER_BYTES_MAX:
         _reject("user", f"expected user of at most {USER_BYTES_MAX} bytes, got {size}")
     return value
+
+
+def _deeper(value: object, levels: int) -> bool:
+    """Whether maps and lists lie in each other more than so many times."""
+    if not isinstance(value, (dict, list)):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_deeper(item, levels - 1) for item in inner)
 
 
 def _shape(value: object) -> tuple[int, int]:
@@ -207,11 +233,10 @@ def join_latest(parts: Sequence[Buffer]) -> bytes:
 
 def split_latest(message: Buffer) -> tuple[memoryview, memoryview]:
     """Header and pixels of a one-part message; WireError `header_format` when it is cut short."""
-    view = memoryview(message)
-    if len(view) < _LENGTH.size or len(view) < _LENGTH.size + _LENGTH.unpack_from(view)[0]:
+    view, begin = memoryview(message), _LENGTH.size
+    if len(view) < begin or len(view) < (end := begin + _LENGTH.unpack_from(view)[0]):
         _reject("header_format", f"expected length, header and pixels, got {len(view)} bytes")
-    end = _LENGTH.size + _LENGTH.unpack_from(view)[0]
-    return view[_LENGTH.size : end], view[end:]
+    return view[begin:end], view[end:]
 
 
 def decode_published(header: Buffer, pixels: Sequence[Buffer]) -> Published:
@@ -221,14 +246,17 @@ def decode_published(header: Buffer, pixels: Sequence[Buffer]) -> Published:
     try:
         if kind == "frame":
             return _published_frame(content, pixels)
-        source, series = str(content["source"]), str(content.get("series") or "")
+        source, series = content["source"], content.get("series") or ""
+        if type(source) is not str or type(series) is not str:
+            _reject("field", f"expected names, got {_short(source)} and {_short(series)}")
         if kind == "start":
-            optional = {k: content.get(k) for k in ("exposure_ms", "pixel_size_nm", "user")}
-            return Start(source, series, **optional)
+            sizes = {k: _optional_positive(content, k) for k in ("exposure_ms", "pixel_size_nm")}
+            return Start(source, series, **sizes, user=_map(content, "user"))
         if kind == "end":
-            return End(source, series, content.get("frames"), content.get("ledger"))
+            return End(source, series, _optional_uint(content, "frames"), _map(content, "ledger"))
         if kind == "heartbeat":
-            return Heartbeat(source, series, content.get("frame"), content.get("ledger"))
+            last, ledger = _optional_uint(content, "frame"), _map(content, "ledger")
+            return Heartbeat(source, series, last, ledger)
     except (LookupError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, WireError):
             raise
@@ -238,8 +266,15 @@ def decode_published(header: Buffer, pixels: Sequence[Buffer]) -> Published:
 
 def _published_frame(content: dict[str, Any], pixels: Sequence[Buffer]) -> PublishedFrame:
     fields = {k: content[k] for k in PublishedFrame.__slots__ if k in content}
-    fields["channels"] = _channels(content["channels"], pixels)
-    fields["display"] = tuple(content["display"])
+    for key, value in fields.items():
+        if type(value) not in _PUBLISHED[key]:
+            _reject("field", f"expected {key} of another type, got {_short(value)}")
+    _uint(content, "frame", "frame")
+    black, white = map(float, content["display"])
+    fields |= {"channels": _channels(content["channels"], pixels), "display": (black, white)}
+    counts, latency = fields.get("lost", {}).values(), content["latency_ms"]
+    if any(type(n) is not int or n < 0 for n in counts) or not abs(latency) < float("inf"):
+        _reject("field", f"expected counts and a time, got {_short([*counts])} and {latency}")
     return PublishedFrame(**fields)
 
 
@@ -260,4 +295,6 @@ def _channels(described: Sequence[Mapping[str, Any]], pixels: Sequence[Buffer]) 
         flat = np.frombuffer(source, dtype, rows * columns, offset)
         channels[channel["name"]] = flat.reshape(rows, columns)
         offset += flat.nbytes
+    if "denoised" not in channels:
+        _reject("field", f"expected a channel named denoised, got {_short(list(channels))}")
     return channels

@@ -150,10 +150,16 @@ def _contents(path: Path) -> tuple[Any, dict[str, Array]]:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             names = [name for name in (*PARTS, LAGS) if name in file.files]
-            return json.loads(str(file["header"])), {name: file[name] for name in names}
+            return json.loads(str(file["header"])), {name: _array(file[name]) for name in names}
     except Exception as error:  # numpy, zipfile and zlib raise a dozen kinds on damaged bytes
         got = f"{path.name} cannot be read: {_words(error)}"
         raise CalibrationError("calibration", got) from error
+
+
+def _array(member: Any) -> Array:
+    if not isinstance(member, np.ndarray):  # numpy hands out what is no .npy as bytes
+        raise ValueError("a part of it is no array")
+    return member
 
 
 def _noise(scalars: Any, lags: Array) -> NoiseModel:

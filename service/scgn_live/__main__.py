@@ -1,4 +1,4 @@
-"""Command line of the service: `scgn-live serve | demo | check`."""
+"""Command line of the service: `scgn-live serve | check | demo | keys`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 
 from scgn_live.config import load_settings
+from scgn_live.keys import keys_command
 from scgn_live.serve import ROLES, run_role, serve_command
 from scgn_live.settings import SettingsError
 
 USAGE = """usage: scgn-live serve [--config FILE] [flags]   run the service (see serve --help)
        scgn-live check [--config FILE] [flags]   show the settings that serve would use
        scgn-live demo  [flags]                   service, simulated camera, proof (see demo --help)
+       scgn-live keys  FOLDER [flags]            CURVE keys of the service, its cameras and viewers
 """
 
 
@@ -31,6 +33,8 @@ def main(argv: list[str] | None = None) -> int:
             return serve_command(rest)
         if verb == "check":
             return check_command(rest)
+        if verb == "keys":
+            return keys_command(rest)
         if verb == "demo":
             from scgn_live.demo import demo_command
 

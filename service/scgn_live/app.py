@@ -18,10 +18,12 @@ import zmq
 from scgn_client.wire import UINT64_MAX
 from scgn_live.calibration_control import CalibrationControl, work_endpoint
 from scgn_live.control import ControlServer, Handler
+from scgn_live.curve import Doorkeeper
 from scgn_live.engine import Engine, EngineState
 from scgn_live.ingest import FrameIngest
 from scgn_live.ledger import Ledger
 from scgn_live.metrics import Facts, Metrics
+from scgn_live.model_control import ModelControl
 from scgn_live.processor import build_processor
 from scgn_live.publish import FramePublisher
 from scgn_live.ring import Ring, Slot
@@ -47,18 +49,21 @@ class App:
         self.ring = Ring(settings.ring_slots, settings.overload, self._dropped)
         self.metrics = Metrics(self.ledger, self.ring, self._facts)
         self.calibrations = CalibrationControl(settings)
+        self.door = Doorkeeper(settings)
         self.ingest = FrameIngest(settings, self.ring, self.ledger)
         self.publisher = FramePublisher(settings, self.ring, self.ledger, self.metrics)
         self.engine: Engine
         self.stages: dict[str, Stage] = {}
         self.ended = threading.Event()
+        self.models = ModelControl(settings, self.ended)
         self.starting: str | None = "starting"  # what `start` is at; None once frames can come
         questions: dict[str, Handler] = {
             "health": self._health, "status": self._status, "metrics": self._metrics,
         }  # fmt: skip
         self.control = ControlServer(control, questions)
         # Apart: loading a large calibration takes seconds, in which health must answer.
-        self.work = ControlServer(work_endpoint(control), self.calibrations.handlers())
+        changes = {**self.calibrations.handlers(), **self.models.handlers()}
+        self.work = ControlServer(work_endpoint(control), changes)
 
     def _dropped(self, slot: Slot) -> None:
         self.ledger.drop(slot.run, slot.header.frame, "overload")
@@ -95,8 +100,9 @@ class App:
         self.ring.keep_in(processor.host)
         if calibration is not None:
             processor.prepare(calibration)
+        self.door.open()
         self._begin(publish=self.publisher, ingest=self.ingest)
-        self.calibrations.engine = self.engine
+        self.calibrations.engine = self.models.engine = self.engine
         self.starting = None
         facts = {"model": processor.model, **self.endpoints()}
         LOG.info("frames can come", extra=facts)
@@ -128,6 +134,7 @@ class App:
             self.ring.drain(deadline_s - time.monotonic())
         for name in ("engine", "complete", "publish"):
             self.stages[name].stop(max(0.5, deadline_s - time.monotonic()))
+        self.models.close()
         self.engine.state.processor.close()
         slots, events = self.ring.abandon()
         for slot in slots:
@@ -139,6 +146,7 @@ class App:
         for name, part in self._parts().items():
             if not self.stages[name].alive:  # sockets belong to the thread that still holds them
                 part.close()
+        self.door.close()
 
     def _parts(self) -> dict[str, Part]:
         return {

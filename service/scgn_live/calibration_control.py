@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from collections.abc import Callable
@@ -26,6 +27,10 @@ def work_endpoint(control: str) -> str:
 
 class NothingBefore(LookupError):
     """There is nothing to roll back to."""
+
+
+class DiskFull(OSError):
+    """There is no room to note which calibration is in use."""
 
 
 class NotStarted(RuntimeError):
@@ -102,11 +107,19 @@ class CalibrationControl:
         calibration = None if identity is None else self.store.load(identity)
         engine = self._started()
         engine.prepare(calibration)
-        self.store.note(activity)
+        self._note(activity)
         engine.use_calibration(calibration)
         self.problem, self._used_s = None, time.monotonic()
         LOG.info("calibration active", extra={"calibration": identity})
         return {"id": identity}
+
+    def _note(self, activity: Activity) -> None:
+        try:
+            self.store.note(activity)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFull(*error.args) from error
+            raise
 
     def _started(self) -> Engine:
         if self.engine is None:

@@ -129,13 +129,21 @@ class CalibrationStore:
     # The HTTP process.
 
     def add(self, calibration: Calibration, report: dict[str, Any] | None = None) -> None:
-        """Keep a calibration; the same content twice is one file, with the newer report."""
-        if report is not None:
-            self.path(calibration.id, ".png").unlink(missing_ok=True)  # of an older report
-            with self._written_aside(self.path(calibration.id, ".json")) as beside:
-                beside.write_text(json.dumps(report, allow_nan=False))
-        with self._written_aside(self.path(calibration.id)) as beside:
-            save_calibration(beside, calibration)
+        """Keep a calibration; the same content twice is one file, with the newer report.
+
+        OSError when it cannot be: nothing of it is there then, unless it was before.
+        """
+        try:
+            if report is not None:
+                with self._written_aside(self.path(calibration.id, ".json")) as beside:
+                    beside.write_text(json.dumps(report, allow_nan=False))
+                self.path(calibration.id, ".png").unlink(missing_ok=True)  # of an older report
+            with self._written_aside(self.path(calibration.id)) as beside:
+                save_calibration(beside, calibration)
+        except OSError:
+            if not self.has(calibration.id):
+                self.path(calibration.id, ".json").unlink(missing_ok=True)
+            raise
 
     def add_picture(self, identity: str, picture: bytes) -> None:
         """The report to look at, PNG."""

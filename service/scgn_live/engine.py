@@ -24,6 +24,7 @@ from scgn_live.ring import Ring, Slot
 LOG = logging.getLogger(__name__)
 TAKE_S = 0.2
 BROKEN_MAX = 10
+TRIAL_MAX = 3  # failures in a row that a new network may begin with
 
 Array = NDArray[Any]
 
@@ -70,10 +71,13 @@ class Engine:
         self._seen = seen  # shown every frame before it is submitted
         self._warn = OncePerSecond(LOG)
         self._broken = 0
+        self._changing = threading.Lock()  # of the state; frames only read it
+        self._fallback: Processor | None = None  # of a processor that is still on trial
         self._room = threading.Semaphore(state.processor.in_flight)
         self._counting = threading.Lock()
         self._outstanding = 0  # calls in the queue, or being completed
         self._under_way: queue.SimpleQueue[UnderWay] = queue.SimpleQueue()
+        self.taken_back: str | None = None  # the last network that failed its trial
         self.mismatched = 0  # frames that the active calibration does not fit
         self.mismatched_s: float | None = None  # when the last of them was (monotonic)
 
@@ -86,9 +90,26 @@ class Engine:
         if calibration is not None:
             self._state.processor.prepare(calibration)
 
+    def use_processor(self, processor: Processor) -> None:
+        """Every frame taken from now on goes through this; frames under way are not touched.
+
+        What ran before is kept until the new one has given a good frame: when its first frames all
+        fail, they were its last. May raise, and nothing has changed then.
+        """
+        with self._changing:
+            calibration = self._state.calibration
+            if calibration is not None:
+                processor.prepare(calibration)
+            before, self._fallback = self._fallback, self._state.processor
+            self._broken = 0
+            self._state = EngineState(processor, calibration)
+        if before is not None:
+            before.close()
+
     def use_calibration(self, calibration: Calibration | None) -> None:
         """Every frame taken from now on is corrected with this; frames under way are not."""
-        self._state = replace(self._state, calibration=calibration)
+        with self._changing:
+            self._state = replace(self._state, calibration=calibration)
 
     # The submitting thread's.
 
@@ -186,4 +207,21 @@ class Engine:
         slot.calibration, slot.model = call.calibration, call.model
         slot.engine = call.pending.word
         self._broken = self._broken + 1 if slot.failed == "engine_error" else 0
+        self._try(call, good=slot.failed is None)
         self._ring.finish(slot)
+
+    def _try(self, call: UnderWay, good: bool) -> None:
+        """A processor on trial: the first good frame ends it, a few failures in a row do too."""
+        if self._fallback is None or not (good or self._broken >= TRIAL_MAX):
+            return
+        with self._changing:
+            fallback, failed = self._fallback, self._state.processor
+            if fallback is None or call.model != failed.model:
+                return
+            self._fallback = None
+            if not good:
+                self._broken = 0
+                self._state = replace(self._state, processor=fallback)
+                self.taken_back = failed.model
+                LOG.error("network taken back", extra={"model": failed.model})
+        (fallback if good else failed).close()

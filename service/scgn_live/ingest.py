@@ -11,6 +11,7 @@ from scgn_client import wire
 from scgn_client.errors import WireError
 from scgn_client.messages import End, FrameHeader, Heartbeat, Ingest, Start
 from scgn_client.sockets import open_socket
+from scgn_live.curve import CAMERAS, camera_client_keys, server_keys
 from scgn_live.ledger import Arrival, Ledger, Run
 from scgn_live.logs import OncePerSecond
 from scgn_live.ring import Event, Ring
@@ -35,14 +36,16 @@ class FrameIngest:
     def open(self) -> None:
         """Bind, or connect to the camera, as the settings say; zmq.ZMQError when it cannot."""
         role = self._settings.ingest_role
-        socket = open_socket(zmq.SUB if role == "sub-connect" else zmq.PULL)
+        binds = role == "pull-bind"
+        keys = server_keys(self._settings, CAMERAS) if binds else camera_client_keys(self._settings)
+        socket = open_socket(zmq.SUB if role == "sub-connect" else zmq.PULL, keys=keys)
         socket.setsockopt(zmq.RCVHWM, QUEUE)
         # Far above what is accepted: a camera that is a little too large is told so in the counts,
         # where ZeroMQ would only drop its connection.
         socket.setsockopt(zmq.MAXMSGSIZE, 8 * self._settings.max_frame_bytes)
         if role == "sub-connect":
             socket.setsockopt_string(zmq.SUBSCRIBE, "")
-        (socket.bind if role == "pull-bind" else socket.connect)(self._settings.ingest)
+        (socket.bind if binds else socket.connect)(self._settings.ingest)
         self.endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._socket = socket
 
@@ -121,7 +124,9 @@ class FrameIngest:
             if run is not None:
                 self._announce(run)
         elif isinstance(message, End):
+            self._finish(self._ledger.recall(message.source, message.series, message.frames))
             if ended := self._ledger.announce(message.source, message.series, message.frames):
+                self._announce(ended)
                 self._ring.post(Event("end", ended))
             else:
                 self._warn.warn("end", f"end of unknown series {message.series}")

@@ -127,6 +127,17 @@ class Ledger:
                     return self._begin(restart), [run]
             return run, []
 
+    def recall(self, source: str, series: str, frames: int | None) -> list[Run]:
+        """An `end` comes: a series unheard of, whose frames were lost with the process before this
+        one, is opened, so that `announce` can count them. Runs to end before it.
+        """
+        with self._lock:
+            remembered = (*self._runs.values(), *self._closing, *self._past)
+            if not frames or any(run.key == (source, series) for run in remembered):
+                return []
+            self._begin(Start(source, series))
+            return self._over_limit()
+
     def announce(self, source: str, series: str, frames: int | None) -> Run | None:
         """An `end` came: its run, with the tail that never arrived as missing; None if unknown."""
         with self._lock:

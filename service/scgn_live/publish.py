@@ -13,6 +13,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from scgn_client import wire
 from scgn_client.sockets import SOCKET_BUFFER_BYTES, open_socket
+from scgn_live.curve import VIEWERS, server_keys
 from scgn_live.ledger import Ledger, Run
 from scgn_live.metrics import Metrics
 from scgn_live.ring import Event, Ring, Slot
@@ -21,6 +22,8 @@ from scgn_live.settings import Settings
 LOG = logging.getLogger(__name__)
 WAIT_S = 0.05  # how long a new subscriber may wait for its `start`
 HEARTBEAT_S = 1.0
+NOTES_S = 0.02  # of subscriptions at a time: a peer that subscribes without end stops no frame
+SUBSCRIBES = b"\x01"
 DISPLAY_SAMPLES = 40  # a side: levels from 1,600 pixels cost a hundredth of a frame's percentile
 DISPLAY_FRACTION = 0.005
 
@@ -52,11 +55,12 @@ class FramePublisher:
 
     def open(self) -> None:
         """Bind both sockets; zmq.ZMQError when an address is taken."""
-        self._frames = open_socket(zmq.XPUB)
+        keys = server_keys(self._settings, VIEWERS)
+        self._frames = open_socket(zmq.XPUB, keys=keys)
         self._frames.setsockopt(zmq.SNDHWM, self._settings.subscriber_queue)
         # Every subscriber is announced, not only the first of a topic: each gets its `start`.
         self._frames.setsockopt(zmq.XPUB_VERBOSE, 1)
-        self._latest = open_socket(zmq.PUB)
+        self._latest = open_socket(zmq.PUB, keys=keys)
         # Without it a full queue drops the newest frame and keeps the stale one (XPUB has no such
         # option, so viewers are counted by their connections).
         self._latest.setsockopt(zmq.CONFLATE, 1)
@@ -168,11 +172,20 @@ class FramePublisher:
             # By descriptor: a connection that never shook hands is told as ended all the same.
             joined = told["event"] == zmq.EVENT_ACCEPTED
             (self._viewing.add if joined else self._viewing.discard)(told["value"])
-        while note := _next_note(self._frames):
-            if note[0]:
-                for run, _ in self._ledger.open_runs():
-                    if run.start.source.encode().startswith(note[1:]):
-                        self._frames.send_multipart(_start_parts(run))
+        if topics := self._joined():
+            for run, _ in self._ledger.open_runs():
+                if run.start.source.encode().startswith(topics):
+                    self._frames.send_multipart(_start_parts(run))
+
+    def _joined(self) -> tuple[bytes, ...]:
+        """What was subscribed to since the last call, each once however many joined: a `start` goes
+        to all, and a thousand of them to a thousand would stop the frames.
+        """
+        topics, end_s = set(), time.monotonic() + NOTES_S
+        while (note := _next_note(self._frames)) is not None and time.monotonic() < end_s:
+            if note[:1] == SUBSCRIBES:
+                topics.add(note[1:])
+        return tuple(topics)
 
     def _beat(self) -> None:
         """Once a second: end idle series, and a heartbeat for each open one or for the service."""
@@ -195,9 +208,9 @@ def _start_parts(run: Run) -> list[bytes]:
     return wire.encode_event("start", start.source, start.series, user=start.user, **content)
 
 
-def _next_note(socket: zmq.Socket[bytes]) -> bytes:
-    """The next subscription (1) or its end (0), and the topic; empty when there is none."""
+def _next_note(socket: zmq.Socket[bytes]) -> bytes | None:
+    """The next subscription (1) or its end (0), and the topic; None when there is none."""
     try:
         return socket.recv(zmq.DONTWAIT)
     except zmq.Again:
-        return b""
+        return None

@@ -51,6 +51,18 @@ class Settings(BaseSettings):
     latest: str = Field("tcp://127.0.0.1:5557", description="where the newest frame alone goes out")
     http: str = Field("127.0.0.1:8000", description="host:port of health, status and calibrations")
     insecure: bool = Field(False, description="allow addresses beyond loopback without keys")
+    curve_key: Path | None = Field(
+        None, description="the service's .key_secret (`scgn-live keys`): CURVE on all its sockets"
+    )
+    camera_keys: Path | None = Field(
+        None, description="folder of the public keys of cameras that may send"
+    )
+    viewer_keys: Path | None = Field(
+        None, description="folder of the public keys of viewers that may look"
+    )
+    ingest_key: Path | None = Field(
+        None, description="public key of the camera that the ingest connects to, if it has one"
+    )
     token_file: Path | None = Field(
         None, description="file of the HTTP bearer token; the variable SCGN_TOKEN is the stronger"
     )
@@ -58,6 +70,9 @@ class Settings(BaseSettings):
     network: str = Field(
         "preview-clean",
         description="shipped network by name, or path of a .safetensors or .pth file",
+    )
+    networks: Path | None = Field(
+        None, description="folder of .safetensors that may be used beside the shipped networks"
     )
     engine: Literal["scgn", "pass-through"] = Field(
         "scgn", description="what frames go through; pass-through returns them as they came"
@@ -184,7 +199,10 @@ class Settings(BaseSettings):
             frame_kind(text)
         return value
 
-    @field_validator("state_dir", "engine_cache", "token_file")
+    @field_validator(
+        "state_dir", "engine_cache", "token_file", "curve_key", "camera_keys", "viewer_keys",
+        "ingest_key", "networks",
+    )  # fmt: skip
     @classmethod
     def _home_is_known(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser()
@@ -201,14 +219,30 @@ class Settings(BaseSettings):
         open_to_all = self.unguarded()
         if open_to_all and not self.insecure:
             shown = ", ".join(f"{key} = {getattr(self, key)!r}" for key in open_to_all)
-            needs = "a token (http) or " if "http" in open_to_all else ""
-            raise ValueError(f"{shown}: beyond loopback needs {needs}insecure = true")
+            needs = ["a token"] if "http" in open_to_all else []
+            needs += ["curve_key"] if open_to_all != ["http"] else []
+            way = f"{' and '.join(needs)}, or insecure = true"
+            raise ValueError(f"{shown}: beyond loopback needs {way}")
+        return self
+
+    @model_validator(mode="after")
+    def _curve_is_whole(self) -> Self:
+        named = [key for key in ("camera_keys", "viewer_keys", "ingest_key") if getattr(self, key)]
+        if named and self.curve_key is None:
+            raise ValueError(f"{', '.join(named)}: expected a curve_key beside it, got none")
+        for key in ("camera_keys", "viewer_keys"):
+            folder = getattr(self, key)
+            if folder is not None and not folder.is_dir():
+                raise ValueError(f"{key}: expected a folder of .key files, got {folder}")
+        if self.curve_key is not None and self.ingest_role != "pull-bind" and not self.ingest_key:
+            raise ValueError("ingest_key: expected the camera's public key, as curve_key is set")
         return self
 
     def unguarded(self) -> list[str]:
         """Endpoints that anyone who reaches them can use."""
-        keys = [key for key in ("ingest", "frames", "latest", "http") if self.beyond(key)]
-        return [key for key in keys if key != "http" or self.token() is None]
+        sockets = ("ingest", "frames", "latest") if self.curve_key is None else ()
+        open_to_all = [key for key in sockets if self.beyond(key)]
+        return [*open_to_all, *(["http"] if self.beyond("http") and self.token() is None else [])]
 
     def beyond(self, key: str) -> bool:
         """Whether the endpoint under `key` is bound to an address other machines can reach."""

@@ -300,7 +300,7 @@ def test_without_a_token_or_for_frames_it_is_not(
     monkeypatch.setenv("SCGN_TOKEN", TOKEN)
     assert load_settings(["--http", "0.0.0.0:8000"]).token() == TOKEN
     for name in ("ingest", "frames", "latest"):
-        with pytest.raises(SettingsError, match="needs insecure = true"):
+        with pytest.raises(SettingsError, match="insecure = true"):
             load_settings([f"--{name}", "tcp://0.0.0.0:5000"])
     monkeypatch.setenv("SCGN_TOKEN", "short")
     with pytest.raises(SettingsError, match="16 ASCII characters"):

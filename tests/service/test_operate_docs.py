@@ -194,14 +194,17 @@ def is_fetched(day: Day, printed: str) -> None:
 
 def is_made_of_the_stream(day: Day, printed: str) -> None:
     job = json.loads((day.folder / "job.json").read_text())
-    assert (job["state"], job["frames"], job["active"]) == ("done", 64, True)
+    # On a busy machine frames come further apart, and the scene moves on between them: then it says
+    # so, and is not used.
+    assert (job["state"], job["frames"]) == ("done", 64)
+    assert job["active"] == (job["verdict"] == "accepted"), job["reasons"]
     report = day.admin.calibration(job["calibration"])
     assert (report["origin"], report["references"]) == (
         "stream",
         {"calibration": {"id": day.word("id")}},
     )
     assert report["noise"]["gain_adu_per_e"] > 0
-    assert day.corrected_with() == job["calibration"]
+    assert (day.corrected_with() == job["calibration"]) == job["active"]
 
 
 def is_measured(day: Day, printed: str) -> None:

@@ -19,6 +19,24 @@ NICENESS = 10  # frames that run meanwhile come first
 POLL_S = 0.1
 
 
+class Ending:
+    """Set by itself, or by what it is a part of."""
+
+    def __init__(self, whole: threading.Event | None = None) -> None:
+        self._own, self._whole = threading.Event(), whole or threading.Event()
+
+    def set(self) -> None:
+        """End this part; the whole goes on."""
+        self._own.set()
+
+    def is_set(self) -> bool:
+        return self._own.is_set() or self._whole.is_set()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether it is set, at the latest after `timeout_s`; the whole is looked at then."""
+        return self._own.wait(timeout_s) or self.is_set()
+
+
 class BuildProcess:
     """`scgn compile` for one recipe, into the cache that the caller then loads from."""
 
@@ -40,7 +58,7 @@ class BuildProcess:
         self._words += ["--device", device.type]
         return self._backend.aside and not self._cache.holds(key)
 
-    def run(self, stopping: threading.Event, progress: Progress) -> None:
+    def run(self, stopping: Ending, progress: Progress) -> None:
         """Build, telling each step. BackendError with its last line when it fails or `stopping`
         is set.
         """
@@ -63,7 +81,7 @@ class BuildProcess:
             raise BackendError(f"backend {self._backend.name}: build ended with {status}: {last}")
 
 
-def _end_when(stopping: threading.Event, process: subprocess.Popen[str]) -> None:
+def _end_when(stopping: Ending, process: subprocess.Popen[str]) -> None:
     while process.poll() is None:
         if stopping.wait(POLL_S):
             process.terminate()

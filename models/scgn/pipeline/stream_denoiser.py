@@ -29,7 +29,7 @@ from scgn.deploy import DeployRecipe
 from scgn.deploy.counts import OUT_DTYPES, TWO_BYTES
 from scgn.deploy.recipe import SIDE_MIN, CameraDtype, OutputDtype, Precision
 from scgn.deploy.references import References, references
-from scgn.pipeline.building import BuildProcess
+from scgn.pipeline.building import BuildProcess, Ending
 from scgn.pipeline.device import Bytes, Device
 from scgn.pipeline.lane import Lane, Pipeline
 from scgn.pipeline.results import Frames, Results
@@ -95,7 +95,7 @@ class StreamDenoiser:
         self._lock = threading.Lock()  # of the table of lanes; never held while anything is built
         self._one_build = threading.Lock()
         self._builds: dict[Key, threading.Thread] = {}
-        self._stopping = stopping or threading.Event()  # ends builds that are under way
+        self._stopping = Ending(stopping)  # ends builds that are under way
         self._progress = progress
         self.references = functools.lru_cache(maxsize=CALIBRATIONS_KEPT)(self._references)
         self._blank = functools.lru_cache(maxsize=LANES_MAX)(self._no_references)

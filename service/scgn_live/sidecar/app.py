@@ -21,6 +21,7 @@ from scgn_live.sidecar.checker import Checker
 from scgn_live.sidecar.guard import Guard, GuardMiddleware
 from scgn_live.sidecar.limits import UploadLimit
 from scgn_live.sidecar.live.routes import add_live_view
+from scgn_live.sidecar.model_routes import model_router
 from scgn_live.sidecar.models import PROBLEMS
 from scgn_live.sidecar.problems import Problem, on_error, on_invalid, on_problem
 from scgn_live.sidecar.shelf import Shelf
@@ -62,6 +63,7 @@ def build_app(settings: Settings, control: str) -> FastAPI:
     app.add_exception_handler(Exception, on_error)
     app.include_router(stream_router(makers))
     app.include_router(calibration_router(shelf, checker))
+    app.include_router(model_router(shelf))
     _add_health(app, frames)
     _add_status(app, frames)
     add_live_view(app, settings, frames, guard)

@@ -29,8 +29,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSALS = {
     "NothingBefore": 409,
     "NotStarted": 503,
+    "ModelError": 409,
     "CollectionError": 409,
     "CalibrationError": 409,
+    "DiskFull": 507,
 }
 
 

@@ -14,6 +14,7 @@ import zmq.asyncio
 
 from scgn_client import wire
 from scgn_client.errors import WireError
+from scgn_client.keys import ClientKeys
 from scgn_client.messages import PublishedFrame
 from scgn_client.sockets import SOCKET_BUFFER_BYTES, open_socket
 from scgn_live.sidecar.live.frames import browser_message, exact_message
@@ -77,11 +78,12 @@ class Entry:
 class LatestFeed(WhileWatched):
     """The newest frame of each camera; connected only while a browser waits for one.
 
-    endpoint: of the service's `latest`; None until it is known.
+    endpoint: of the service's `latest`; None until it is known. keys: for a service with CURVE.
     """
 
-    def __init__(self, endpoint: str | None) -> None:
+    def __init__(self, endpoint: str | None, keys: ClientKeys | None = None) -> None:
         super().__init__()
+        self._keys = keys
         self.endpoint = endpoint
         self._socket: zmq.asyncio.Socket | None = None
         self._newest: dict[str, Entry] = {}
@@ -108,7 +110,7 @@ class LatestFeed(WhileWatched):
     @contextlib.contextmanager
     def _connected(self, endpoint: str) -> Iterator[zmq.asyncio.Socket]:
         context: Any = zmq.asyncio.Context.instance()
-        socket: Any = open_socket(zmq.SUB, context)
+        socket: Any = open_socket(zmq.SUB, context, self._keys)
         try:
             socket.setsockopt(zmq.CONFLATE, 1)  # safe here alone: `latest` is one part
             socket.setsockopt(zmq.RCVBUF, SOCKET_BUFFER_BYTES)

@@ -11,6 +11,7 @@ from fastapi import APIRouter, FastAPI, Request, WebSocket
 from starlette.responses import Response
 from starlette.websockets import WebSocketDisconnect
 
+from scgn_live.curve import own_client_keys
 from scgn_live.settings import Settings
 from scgn_live.sidecar.live.board import StatusBoard
 from scgn_live.sidecar.live.feed import LatestFeed, connectable
@@ -90,7 +91,7 @@ def page_router() -> APIRouter:
 def live_router(settings: Settings, frames: FrameProcess, guard: Guard) -> APIRouter:
     """`WS /live/frames`."""
     router = APIRouter()
-    feed = LatestFeed(connectable(settings.latest))
+    feed = LatestFeed(connectable(settings.latest), own_client_keys(settings))
     board = StatusBoard(frames, feed)
 
     @router.websocket("/live/frames")

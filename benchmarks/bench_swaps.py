@@ -1,0 +1,257 @@
+"""Calibrations and networks swapped over HTTP while a camera runs: what it costs a frame, and
+whether any frame is lost or of two minds.
+
+The camera sends at a share of what the slower network can do. The worst latency of the frames that
+arrive during a swap, or within two frame times after it, is held against the median without swaps;
+a frame time is the camera's period. Each frame is compared, pixel by pixel, with what PyTorch makes
+of it with each network and calibration: it must be closest to those that its header names, and
+close.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks import camera, harness, operating
+from benchmarks.loopback import HERE
+from scgn.calibration import Calibration, build_calibration
+from scgn.checkpoint import load_network
+from scgn.denoise import Denoiser
+from scgn_client.messages import End, PublishedFrame
+from scgn_client.receiver import FrameReceiver
+from scgn_live.running import RunningService
+
+BASELINE_S = 10.0
+BETWEEN_FRAMES = 4  # frame times from one swap to the next
+ALIKE_DB = (
+    30.0  # to the reference it names; one network's bfloat16 is closer, another network is not
+)
+FRAME_TIMES_MAX = 3.0
+ENDLESS = 10**9
+Array = NDArray[Any]
+Kind = tuple[str, str | None]  # network's id, calibration's id
+
+
+@dataclass
+class Film:
+    """Frames as they came: when (monotonic, s), latency inside the service (ms), and their kind."""
+
+    at_s: list[float] = field(default_factory=list)
+    inside_ms: list[float] = field(default_factory=list)
+    indices: list[int] = field(default_factory=list)
+    kinds: list[Kind] = field(default_factory=list)
+    agreement_db: list[float] = field(default_factory=list)
+    next_best_db: list[float] = field(default_factory=list)
+    mixed: list[int] = field(default_factory=list)
+    ledger: dict[str, Any] = field(default_factory=dict)
+
+    def note(self, frame: PublishedFrame, references: References) -> None:
+        """One frame, compared with what it must be."""
+        kind = (frame.model, frame.calibration)
+        found = references.agreements_db(frame.frame, frame.denoised)
+        others = [db for other, db in found.items() if other != kind]
+        self.at_s.append(time.monotonic())
+        self.inside_ms.append(frame.latency_ms)
+        self.indices.append(frame.frame)
+        self.kinds.append(kind)
+        self.agreement_db.append(found[kind])
+        self.next_best_db.append(max(others))
+        if found[kind] < ALIKE_DB or found[kind] <= max(others):
+            self.mixed.append(frame.frame)
+
+
+class References:
+    """What each network makes of each scene with each calibration, in PyTorch."""
+
+    def __init__(self, names: list[str], calibrations: list[Calibration], side: int) -> None:
+        scenes = camera.scenes(side)
+        self._of: dict[Kind, list[Array]] = {}
+        for name in names:
+            checkpoint = load_network(name)
+            denoiser = Denoiser(checkpoint, torch.device("cpu"))
+            for calibration in (None, *calibrations):
+                kind = checkpoint.id, None if calibration is None else calibration.id
+                self._of[kind] = [denoiser(scene, calibration).copy() for scene in scenes]
+
+    def agreements_db(self, index: int, frame: Array) -> dict[Kind, float]:
+        """Peak to peak of each reference against the root mean square difference, dB."""
+        found = {}
+        for kind, scenes in self._of.items():
+            reference = scenes[index % len(scenes)]
+            error = float(np.sqrt(np.square(frame - reference).mean())) or 1e-9
+            found[kind] = float(20 * np.log10(np.ptp(reference) / error))
+        return found
+
+
+def calibrations(side: int) -> list[dict[str, Array]]:
+    """References of two modes that no correction can take for each other."""
+    rng = np.random.default_rng(5)
+    return [
+        {
+            "dark": rng.normal(level, 2, (side, side)).astype("<f4"),
+            "gain": rng.uniform(0.8, 1.2, (side, side)).astype("<f4"),
+        }
+        for level in (5, 30)
+    ]
+
+
+@contextmanager
+def filming(
+    service: RunningService, rate_fps: float, side: int, references: References
+) -> Iterator[Film]:
+    """A camera that sends all the time; every frame up to its end is in the film at the end."""
+    film, receiver = Film(), FrameReceiver(service.frames, timeout_s=30, queue=0)
+    ended = threading.Event()
+
+    def watch() -> None:
+        for message in iter(receiver.receive, None):
+            if isinstance(message, PublishedFrame):
+                film.note(message, references)
+            elif isinstance(message, End):
+                film.ledger = dict(message.ledger or {})
+                ended.set()
+                return
+
+    with receiver:
+        receiver.receive()  # a heartbeat: the subscription holds
+        thread = threading.Thread(target=watch)
+        command = [str(HERE / "camera.py"), service.ingest, str(ENDLESS), str(rate_fps), str(side)]
+        process = subprocess.Popen([sys.executable, *command])
+        thread.start()
+        try:
+            yield film
+        finally:
+            process.terminate()
+            process.wait()
+            thread.join()
+    if not ended.is_set():
+        raise RuntimeError("the end of the series did not come")
+
+
+def frame_ms(service: RunningService, rate_fps: float, side: int, references: References) -> float:
+    """Median time that one frame takes through the service with the network in use."""
+    with filming(service, rate_fps, side, references) as film:
+        while len(film.indices) < 20:
+            time.sleep(0.1)
+    return float(np.median(film.inside_ms[5:]))
+
+
+def swaps_of(
+    service: RunningService, names: list[str], ids: list[str], args: argparse.Namespace,
+    frame_s: float,
+) -> dict[str, list[tuple[float, float]]]:  # fmt: skip
+    """Swap one after the other; when each was asked for and done (monotonic, s)."""
+    spans: dict[str, list[tuple[float, float]]] = {"calibrations": [], "models": []}
+    for number in range(args.calibration_swaps):
+        begun_s = time.monotonic()
+        operating.use_calibration(service.http, (*ids, None)[number % 3])
+        spans["calibrations"].append((begun_s, time.monotonic()))
+        time.sleep(BETWEEN_FRAMES * frame_s)
+    for number in range(args.model_swaps):
+        begun_s = time.monotonic()
+        operating.use_model(service.http, names[(number + 1) % len(names)])
+        spans["models"].append((begun_s, time.monotonic()))
+        time.sleep(BETWEEN_FRAMES * frame_s)
+    return spans
+
+
+def cost(
+    film: Film, spans: list[tuple[float, float]], median_ms: float, frame_s: float
+) -> dict[str, Any]:
+    """Of one kind of swap: the worst extra latency of a frame, ms and frame times."""
+    at_s, inside_ms = np.array(film.at_s), np.array(film.inside_ms)
+    worst = [
+        inside_ms[(at_s >= begun_s) & (at_s <= ended_s + 2 * frame_s)].max(initial=0.0) - median_ms
+        for begun_s, ended_s in spans
+    ]
+    took_ms = [1000 * (ended_s - begun_s) for begun_s, ended_s in spans]
+    most_ms = float(max(worst, default=0.0))
+    return {
+        "swaps": len(spans), "took_ms": harness.percentiles(took_ms),
+        "extra_ms": harness.percentiles(worst),
+        "worst_extra_frame_times": round(most_ms / 1000 / frame_s, 3),
+        "holds": most_ms / 1000 < FRAME_TIMES_MAX * frame_s,
+    }  # fmt: skip
+
+
+def measured(args: argparse.Namespace) -> dict[str, Any]:
+    """Everything, in one service."""
+    side, names = args.side, args.networks
+    posted = calibrations(side)
+    known = [build_calibration(p["dark"], p["gain"], None, "multiply") for p in posted]
+    references = References(names, known, side)
+    flags = ["--network", names[0], "--shapes", f"{side}x{side}", "--overload", args.overload]
+    with harness.service(*flags, "--no-publish-raw", "--proof-frames", "0") as served:
+        ids = [
+            operating.upload(served.http, "gain_convention=multiply", **arrays) for arrays in posted
+        ]
+        times_ms = {}
+        for name in names[::-1]:  # ends with the first, which it began with
+            model = operating.use_model(served.http, name)
+            times_ms[model] = frame_ms(served, args.guess_fps, side, references)
+        rate_fps = args.load * 1000 / max(times_ms.values())
+        frame_s = 1 / rate_fps
+        with filming(served, rate_fps, side, references) as calm:
+            time.sleep(BASELINE_S)
+        with filming(served, rate_fps, side, references) as film:
+            time.sleep(10 * frame_s)
+            spans = swaps_of(served, names, ids, args, frame_s)
+            time.sleep(10 * frame_s)
+    median_ms = float(np.median(calm.inside_ms))
+    lost = {name: film.ledger[name] for name in ("missing", "dropped", "failed")}
+    boundaries = sum(a != b for a, b in zip(film.kinds, film.kinds[1:], strict=False))
+    return {
+        "service_ms": times_ms, "rate_fps": round(rate_fps, 2),
+        "frame_ms": round(1000 * frame_s, 1),
+        "ids": ids, "without_swaps_ms": harness.percentiles(calm.inside_ms),
+        **{name: cost(film, found, median_ms, frame_s) for name, found in spans.items()},
+        "frames": len(film.indices), "ledger": film.ledger, "lost": lost,
+        "boundaries": boundaries, "in_order": film.indices == list(range(len(film.indices))),
+        "mixed_frames": film.mixed, "worst_agreement_db": round(min(film.agreement_db), 1),
+        "closest_other_db": round(max(film.next_best_db), 1),
+        "nothing_lost": not any((lost["missing"], lost["dropped"], lost["failed"])),
+    }  # fmt: skip
+
+
+def parsed() -> argparse.Namespace:
+    """The command's flags."""
+    parser = harness.arguments(__doc__)
+    parser.add_argument("--networks", nargs=2, default=["preview-clean", "tiny-clean"])
+    parser.add_argument("--side", type=int, default=256, help="px")
+    parser.add_argument(
+        "--load", type=float, default=0.5, help="share of the slower network's rate"
+    )
+    parser.add_argument("--guess-fps", type=float, default=5.0, help="rate at which that is found")
+    parser.add_argument("--calibration-swaps", type=int, default=100)
+    parser.add_argument("--model-swaps", type=int, default=20)
+    parser.add_argument("--overload", choices=("latest", "block"), default="latest")
+    args = parser.parse_args()
+    if args.quick:
+        args.calibration_swaps, args.model_swaps = 10, 4
+    return args
+
+
+def main() -> None:
+    """Measure; --save writes results/bench_swaps.json."""
+    args, begun = parsed(), time.monotonic()
+    rows = measured(args)
+    harness.save("bench_swaps", rows, time.monotonic() - begun)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""CURVE on the service's sockets: its own key, and who may connect (a ZAP handler, RFC 27).
+
+A camera's key opens the ingest alone, a viewer's the frames alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import zmq
+from zmq.auth.thread import ThreadAuthenticator
+from zmq.utils import z85
+
+from scgn_client.errors import KeyFileError
+from scgn_client.keys import ClientKeys, read_pair, read_public
+from scgn_live.logs import OncePerSecond
+from scgn_live.settings import Settings
+
+LOG = logging.getLogger(__name__)
+CAMERAS, VIEWERS = "cameras", "viewers"  # ZAP domains
+
+
+@dataclass(frozen=True)
+class ServerKeys:
+    """public, secret: the service's own key, Z85; domain: whose keys may connect."""
+
+    domain: str
+    public: bytes
+    secret: bytes = field(repr=False)
+
+    def put_on(self, socket: zmq.Socket[bytes]) -> None:
+        """Have a socket, before it binds, take none but known keys."""
+        socket.curve_server = True
+        socket.curve_publickey, socket.curve_secretkey = self.public, self.secret
+        socket.setsockopt_string(zmq.ZAP_DOMAIN, self.domain)
+
+
+def server_keys(settings: Settings, domain: str) -> ServerKeys | None:
+    """What a bound socket is armed with; None without `curve_key`. KeyFileError."""
+    if settings.curve_key is None:
+        return None
+    return ServerKeys(domain, *read_pair(settings.curve_key))
+
+
+def own_client_keys(settings: Settings) -> ClientKeys | None:
+    """How the service's other process looks at `latest`: as the service itself."""
+    if settings.curve_key is None:
+        return None
+    public, secret = read_pair(settings.curve_key)
+    return ClientKeys(public, public, secret)
+
+
+def camera_client_keys(settings: Settings) -> ClientKeys | None:
+    """For an ingest that connects to a camera which binds with the key in `ingest_key`."""
+    if settings.curve_key is None or settings.ingest_key is None:
+        return None
+    return ClientKeys(read_public(settings.ingest_key), *read_pair(settings.curve_key))
+
+
+class AllowList:
+    """The public keys in a folder, read anew at each handshake: a key that is added or removed
+    counts for the next connection. Counts who was turned away.
+    """
+
+    def __init__(self, name: str, folder: Path | None, own: bytes) -> None:
+        self._name, self._folder, self._own = name, folder, own
+        self._warn = OncePerSecond(LOG)
+        self.turned_away = 0
+
+    def callback(self, _: str, key: bytes) -> bool:
+        """Whether the key (Z85) is known."""
+        if key in self.keys():
+            return True
+        self.turned_away += 1
+        self._warn.warn(
+            "unknown_key", f"{self._name}: a connection with an unknown key was refused"
+        )
+        return False
+
+    def keys(self) -> set[bytes]:
+        """All keys that may connect; a file that holds none is passed over, and said."""
+        known = {self._own}
+        for path in sorted(self._folder.glob("*.key")) if self._folder else []:
+            try:
+                known.add(read_public(path))
+            except KeyFileError as error:
+                self._warn.warn("key_file", str(error))
+        return known
+
+
+class Doorkeeper:
+    """Answers libzmq's question who may connect, in a thread of its own. Nothing without CURVE."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._thread: ThreadAuthenticator | None = None
+        self._lists: dict[str, AllowList] = {}
+        self._lock = threading.Lock()
+
+    def open(self) -> None:
+        """Before the sockets bind; KeyFileError."""
+        if self._settings.curve_key is None:
+            return
+        public, _ = read_pair(self._settings.curve_key)
+        folders = {CAMERAS: self._settings.camera_keys, VIEWERS: self._settings.viewer_keys}
+        # No log of its own: it would tell keys.
+        self._thread = ThreadAuthenticator(zmq.Context.instance(), log=_quiet())
+        self._thread.start()
+        for domain, folder in folders.items():
+            self._lists[domain] = AllowList(domain, folder, z85.encode(z85.decode(public)))
+            self._thread.configure_curve_callback(domain, self._lists[domain])
+
+    def close(self) -> None:
+        """After the sockets are closed."""
+        if self._thread is not None:
+            self._thread.stop()
+            self._thread = None
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def turned_away(self) -> Counter[str]:
+        """Connections refused so far, by domain."""
+        return Counter({domain: known.turned_away for domain, known in self._lists.items()})
+
+
+def _quiet() -> logging.Logger:
+    logger = logging.getLogger("zmq.auth")
+    logger.setLevel(logging.CRITICAL)
+    return logger
