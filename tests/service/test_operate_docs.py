@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from handbook import TEXT, Shell, answers, blocks, tables
 from PIL import Image
 from support import ROOT, wait_for
 
@@ -23,71 +21,16 @@ from scgn.proof.orientation import ORIENTATIONS
 from scgn_client import FrameSender, LatestReceiver
 from scgn_client.admin import Admin
 from scgn_client.camera import SimulatedCamera
+from scgn_client.messages import PublishedFrame
 from scgn_live.checking.readers import FORMATS
 from scgn_live.running import RunningService, start_service
 from scgn_live.sidecar.models import PROBLEMS
 
-TEXT = (ROOT / "docs" / "operate.md").read_text()
 SIDE, EXPOSURE_MS, RATE_FPS = 96, 40.0, 30.0
 TOKEN = "a token that only this test has"
-DONE = "--- done ---"
 needs_curl = pytest.mark.skipif(
     shutil.which("curl") is None or shutil.which("bash") is None, reason="needs bash and curl"
 )
-
-
-@dataclass(frozen=True)
-class Block:
-    """Lines of shell, and the heading they stand under."""
-
-    heading: str
-    lines: str
-
-
-def blocks() -> list[Block]:
-    """Every ```sh block, in the order of the page."""
-    found = []
-    for section in re.split(r"^## ", TEXT, flags=re.MULTILINE):
-        heading = section.partition("\n")[0].strip()
-        shells = re.findall(r"^```sh\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
-        found += [Block(heading, lines) for lines in shells]
-    return found
-
-
-def tables(heading: str) -> list[list[str]]:
-    """Rows of the tables under a heading, cell by cell, without their heads."""
-    (section,) = (s for s in re.split(r"^## ", TEXT, flags=re.MULTILINE) if s.startswith(heading))
-    rows = [line for line in section.splitlines() if line.startswith("|")]
-    heads = {index for index, row in enumerate(rows) if row.startswith("|---")}
-    kept = [row for i, row in enumerate(rows) if i not in heads and i + 1 not in heads]
-    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in kept]
-
-
-class Shell:
-    """A bash that an operator types into, in a folder with the references; ends at any failure."""
-
-    def __init__(self, folder: Path, url: str) -> None:
-        self._bash = subprocess.Popen(
-            ["bash", "-euo", "pipefail"], cwd=folder, env={"SCGN": url, "PATH": os.environ["PATH"]},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-
-    def run(self, lines: str) -> str:
-        """What the lines print; AssertionError with it when one of them fails."""
-        assert self._bash.stdin is not None
-        assert self._bash.stdout is not None
-        self._bash.stdin.write(f"{lines}\necho; echo '{DONE}'\n")
-        self._bash.stdin.flush()
-        printed = []
-        for line in self._bash.stdout:
-            if line.strip() == DONE:
-                return "".join(printed)
-            printed.append(line)
-        raise AssertionError(f"failed:\n{lines}\nprinted:\n{''.join(printed)}")
-
-    def close(self) -> None:
-        with self._bash:
-            self._bash.kill()
 
 
 @dataclass(frozen=True)
@@ -109,20 +52,17 @@ class Day:
     def states(self) -> dict[str, str]:
         return {row["id"]: row["state"] for row in self.admin.calibrations()}
 
-    def corrected_with(self) -> str | None:
-        """Calibration of the next frame that comes out."""
+    def frame(self) -> PublishedFrame:
+        """A frame that was not yet under way."""
         with LatestReceiver(self.service.latest, timeout_s=20) as receiver:
-            receiver.receive()  # may have been under way already
-            return receiver.receive().calibration
+            receiver.receive()
+            return receiver.receive()
 
+    def corrected_with(self) -> str | None:
+        return self.frame().calibration
 
-def answers(printed: str) -> list[dict[str, Any]]:
-    """JSON objects that curl printed one after the other."""
-    decoder, found, at = json.JSONDecoder(), [], 0
-    while (at := printed.find("{", at)) >= 0:
-        answer, at = decoder.raw_decode(printed, at)
-        found.append(answer)
-    return found
+    def model(self) -> str:
+        return self.frame().model
 
 
 # What holds after each block, by heading, in the order of the page.
@@ -207,6 +147,20 @@ def is_made_of_the_stream(day: Day, printed: str) -> None:
     assert (day.corrected_with() == job["calibration"]) == job["active"]
 
 
+def is_swapped(day: Day, printed: str) -> None:
+    before, *_ = answers(printed)
+    assert "tiny-clean" in before["models"]
+    assert before["model"].startswith("scgn-preview-clean-")
+    after = json.loads((day.folder / "swap.json").read_text())
+    assert (after["asked"], after["state"]) == ("tiny-clean", "active")
+    assert day.model() == after["model"]
+    assert after["model"].startswith("scgn-tiny-clean-")
+
+
+def is_swapped_back(day: Day, printed: str) -> None:
+    wait_for(lambda: day.model().startswith("scgn-preview-clean-"), "the network before")
+
+
 def is_measured(day: Day, printed: str) -> None:
     assert printed.strip() == "scgn_ready 1.0"
 
@@ -220,6 +174,7 @@ CHECKS: dict[str, list[Check]] = {
     "Keep now, activate later": [is_kept_for_later, is_forced],
     "Roll back, delete": [is_rolled_back_and_deleted, is_off_and_on, is_fetched],
     "Noise from the live stream": [is_made_of_the_stream],
+    "Another network": [is_swapped, is_swapped_back],
     "What to watch": [is_measured],
 }
 GUARDED = "Token"  # its lines need a service with a token, which no other line has
