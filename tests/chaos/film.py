@@ -53,7 +53,7 @@ class Film:
         """A last frame and the `end`; raises what went wrong in the thread."""
         self._stopping.set()
         self._thread.join(60)
-        assert not self._thread.is_alive(), f"the camera of {self.series} hangs"
+        assert not self._thread.is_alive(), f"the camera of {self.series} did not end within 60 s"
         if self._error is not None:
             raise self._error
 

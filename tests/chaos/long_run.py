@@ -11,6 +11,7 @@ import json
 import random
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -28,6 +29,7 @@ from chaos.table import FAULTS, Fault, NotHere
 RESULT = "chaos"
 SHOWN = 60  # points of the memory's course, a kind
 KILLED = "kill_frame_process"
+STOPPED_S = 3.0  # without a beat of the pulse
 
 
 @dataclass
@@ -38,6 +40,7 @@ class Report:
     course: dict[str, list[tuple[float, float, int]]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     by_hand: int = 0
+    disturbed: int = 0  # strikes that say nothing, as this program itself was stopped
 
     def as_json(self) -> dict[str, Any]:
         """Sums over all faults, times after kill -9, then each fault, then memory."""
@@ -52,6 +55,7 @@ class Report:
                 name: _after_kill(strikes) for name, strikes in sorted(self.strikes.items())
                 if name.startswith(KILLED)
             },
+            "disturbed": self.disturbed,
             "faults": {name: _row(strikes) for name, strikes in sorted(self.strikes.items())},
             "skipped": self.skipped,
             "course_minute_mb_descriptors": {kind: _thinned(self.course[kind]) for kind in kinds},
@@ -105,6 +109,29 @@ def _thinned(points: list[tuple[float, float, int]]) -> list[tuple[float, float,
     return points[::step]
 
 
+class Pulse:
+    """Whether this program itself was stopped, by a person or a sleeping machine: what was struck
+    meanwhile is not the service's doing.
+    """
+
+    def __init__(self) -> None:
+        self._beat_s = time.monotonic()
+        self._stopped = False
+        threading.Thread(target=self._beat, name="pulse", daemon=True).start()
+
+    def stopped(self) -> bool:
+        """Since the last call."""
+        stopped, self._stopped = self._stopped, False
+        return stopped or time.monotonic() > self._beat_s + STOPPED_S
+
+    def _beat(self) -> None:
+        while True:
+            time.sleep(0.2)
+            now_s = time.monotonic()
+            self._stopped |= now_s > self._beat_s + STOPPED_S
+            self._beat_s = now_s
+
+
 class Stages:
     """A service of each kind, begun when it is first needed and made anew only when it is lost."""
 
@@ -128,12 +155,12 @@ class Stages:
 
 
 def rounds(faults: list[Fault], seed: int, end_s: float) -> Iterator[tuple[Fault, str]]:
-    """Faults and their seeds, in order, until the time is over."""
+    """Faults and their seeds, in order, until the time is over: at least one round."""
     number = 0
     while True:
         order = random.Random(f"{seed} {number}").sample(faults, len(faults))
         for fault in order:
-            if time.monotonic() > end_s:
+            if number and time.monotonic() > end_s:
                 return
             yield fault, f"{seed}-{number}"
         number += 1
@@ -141,8 +168,8 @@ def rounds(faults: list[Fault], seed: int, end_s: float) -> Iterator[tuple[Fault
 
 
 def run(faults: list[Fault], seed: int, minutes: float) -> Report:
-    """Strike until the time is over; each fault at least once."""
-    report, stages, began_s = Report(), Stages(), time.monotonic()
+    """Strike until the time is over."""
+    report, stages, pulse, began_s = Report(), Stages(), Pulse(), time.monotonic()
     try:
         for fault, which in rounds(faults, seed, began_s + 60 * minutes):
             if fault.name in report.skipped:
@@ -151,6 +178,10 @@ def run(faults: list[Fault], seed: int, minutes: float) -> Report:
                 struck = stages.of(fault.kind).strike(fault, which)
             except NotHere as error:
                 report.skipped[fault.name] = str(error)
+                continue
+            if pulse.stopped():
+                report.disturbed += 1
+                stages.lose(fault.kind)
                 continue
             _note(report, fault, struck, (time.monotonic() - began_s) / 60)
             if struck.wrong and not stages.of(fault.kind).is_well():

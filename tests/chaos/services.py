@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -66,7 +67,8 @@ def _mounted(state: Path) -> bool:
 
 def _keys(folder: Path) -> dict[str, ClientKeys | None]:
     names = ["--camera", "cam", "--viewer", "wall"]
-    assert keys_command([str(folder), *names]) == 0
+    with contextlib.redirect_stdout(None):
+        assert keys_command([str(folder), *names]) == 0
     given = folder / "hand-out"
     return {
         name: client_keys(given / name / "service.key", given / name / f"{name}.key_secret")

@@ -51,6 +51,7 @@ class Stage:
         self.kind, self.where, self.service, self.watcher = kind, where, service, watcher
         self.short = short
         self.admin = Admin(service.http, timeout_s=10)
+        self.filming: Film  # the film that runs while a fault strikes
         self.struck_s: float | None = None  # when a fault began that takes its time (monotonic)
         self.others: list[Account] = []
         self._log_at = 0
@@ -152,7 +153,7 @@ class Stage:
             self._strike(fault, random.Random(f"{fault.name} {seed}"), struck)
         except (AssertionError, ClientError, zmq.ZMQError, OSError) as error:
             text = f"{type(error).__name__}: {error}"
-            if re.search(r"did not (come|happen) within", text):
+            if re.search(r"did not (come|happen|end) within", text):
                 struck.hang = text
             else:
                 struck.complaints += (text,)
@@ -167,7 +168,7 @@ class Stage:
         with self.film(f"{fault.name}-{struck.seed}", chance, pace_s=pace_s) as film:
             self.watcher.wait(lambda: self.watcher.last(film.series) >= 0, "the film's beginning")
             time.sleep(chance.uniform(0, INSTANT_S))
-            self.struck_s = None
+            self.filming, self.struck_s = film, None
             with fault.strike(self, chance):
                 struck.recovery_s = self._next_good_s(film, fault)
                 film.stop()
@@ -187,14 +188,11 @@ class Stage:
     def _account(self, film: Film, fault: Fault, struck: Struck) -> list[SeenFrame]:
         """Waits for the film's end; its frames, all runs of the frame process together."""
         runs = self.watcher.runs
-        self.watcher.wait(
-            lambda: [
-                run
-                for run in runs(film.series)
-                if run.ledger and run.ledger["expected"] >= film.total
-            ],
-            f"the end of {film.series} with {film.total} frames",
-        )
+
+        def is_over() -> bool:
+            return any(r.ledger and r.ledger["expected"] >= film.total for r in runs(film.series))
+
+        self.watcher.wait(is_over, f"the end of {film.series} with {film.total} frames")
         *earlier, last = runs(film.series)
         frames = [frame for run in runs(film.series) for frame in run.frames]
         assert last.ledger is not None

@@ -1,13 +1,15 @@
-"""Processes that are stopped and killed: `python victims.py camera|viewer ENDPOINT ...`.
+"""Processes that are stopped and killed: `python victims.py camera|viewer|asker ...`.
 
 camera ENDPOINT SERIES CLAIMS   films for ever; CLAIMS: a file with the index of its last frame
 viewer FRAMES LATEST            receives for ever; a line of JSON at each heartbeat
+asker FRAMES TIMES              subscribes so often without a pause, and reads nothing
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import signal
 import struct
 import sys
 import time
@@ -16,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from chaos.frames import frame_of
+from chaos.zmtp import frame, shake_hands
 from scgn_client.messages import Heartbeat, PublishedFrame
 from scgn_client.receiver import FrameReceiver, LatestReceiver
 from scgn_client.sender import FrameSender
@@ -49,6 +52,17 @@ def viewer(frames: str, latest: str) -> None:
                 print(json.dumps(_said(every, seen)), flush=True)
 
 
+def asker(endpoint: str, times: str) -> None:
+    """Subscribe to what there is and what there is not, then stay until killed."""
+    topics = [b"", b"f", b"film", b"cam", *(struct.pack("<H", number) for number in range(1000))]
+    asking = b"".join(frame(b"\x01" + topic) for topic in topics)
+    with shake_hands(int(endpoint.rpartition(":")[2]), b"SUB", 3600) as peer:
+        peer.sendall(frame(b"") + frame(b"hello"))  # no subscriptions, and no harm
+        for _ in range(int(times) // len(topics)):
+            peer.sendall(asking)
+        signal.pause()
+
+
 def _said(every: FrameReceiver, seen: dict[str, list[int]]) -> dict[str, dict[str, int]]:
     """By series: frames received, in gaps, out of order; the first index and the last known."""
     said = {}
@@ -68,5 +82,7 @@ if __name__ == "__main__":
     what, *words = sys.argv[1:]
     if what == "camera":
         camera(*words)
-    else:
+    elif what == "viewer":
         viewer(*words)
+    else:
+        asker(*words)

@@ -45,6 +45,18 @@ def say(port: int, content: bytes, patience_s: float = 5.0) -> socket.socket:
     return stranger
 
 
+def shake_hands(port: int, kind: bytes, patience_s: float = 5.0) -> socket.socket:
+    """Connect as a socket of that type, up to the other side's READY: what is said before it comes
+    counts as a broken handshake. A side that wants CURVE hangs up instead.
+    """
+    stranger = say(port, GREETING_3 + ready(kind), patience_s)
+    heard = b""
+    with contextlib.suppress(OSError):
+        while b"READY" not in heard and (more := stranger.recv(4096)):
+            heard += more
+    return stranger
+
+
 def part(stranger: socket.socket, chance: random.Random) -> None:
     """End a connection in one of the ways there are."""
     with contextlib.suppress(OSError):

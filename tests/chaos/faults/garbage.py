@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from chaos.stage import Stage
 from chaos.table import fault
@@ -19,6 +21,7 @@ from chaos.zmtp import (
     part,
     ready,
     say,
+    shake_hands,
     strangers,
 )
 
@@ -27,13 +30,19 @@ HELD_SHARE = 0.3  # of the strangers stay until the strike is over
 
 
 def _bother(
-    stage: Stage, chance: random.Random, ports: dict[str, int], what: dict[str, list[bytes]]
+    stage: Stage,
+    chance: random.Random,
+    ports: dict[str, int],
+    what: list[bytes],
+    connect: Callable[[str, int], socket.socket] = lambda _, port: say(port, b""),
 ) -> Iterator[None]:
     """Strangers on each port, each saying one of the things, some of them staying."""
     with strangers(chance) as held:
         for name, port in ports.items():
             for _ in range(STRANGERS):
-                stranger = say(port, chance.choice(what[name]))
+                stranger = connect(name, port)
+                with suppress(OSError):  # the service may hang up meanwhile
+                    stranger.sendall(chance.choice(what))
                 if chance.random() < HELD_SHARE:
                     held.append(stranger)
                 else:
@@ -53,7 +62,7 @@ def garbage_tcp(stage: Stage, chance: random.Random) -> Iterator[None]:
     before, ports = stage.rejected(), stage.ports()
     noise = [chance.randbytes(chance.randrange(1, 3000)) for _ in range(20)]
     noise += [GREETING_3[: chance.randrange(64)] + some for some in noise[:10]]
-    yield from _bother(stage, chance, ports, dict.fromkeys(ports, noise))
+    yield from _bother(stage, chance, ports, noise)
     _nobody_came(stage, before)
 
 
@@ -67,24 +76,31 @@ def garbage_old_zmtp(stage: Stage, chance: random.Random) -> Iterator[None]:
         messages = b"".join(frame_1(body, chance.choice((0, MORE))) for body in bodies)
         kind = bytes([chance.randrange(12)])
         said += [GREETING_1 + messages, GREETING_2 + kind + b"\x00\x00" + messages]
-    yield from _bother(stage, chance, ports, dict.fromkeys(ports, said))
+    yield from _bother(stage, chance, ports, said)
     _nobody_came(stage, before)
 
 
 @fault("plain", "curve")
 def half_frames(stage: Stage, chance: random.Random) -> Iterator[None]:
-    """A true handshake, then frames that lie about their length, or never end."""
+    """A true handshake (or nearly), then frames that lie about their length, or never end."""
     before, ports = stage.rejected(), stage.ports()
     del ports["http"]
-    said = {name: [_half(chance, PEER_OF[name]) for _ in range(20)] for name in ports}
-    yield from _bother(stage, chance, ports, said)
+
+    def connect(name: str, port: int) -> socket.socket:
+        if chance.random() < 0.8:
+            return shake_hands(port, PEER_OF[name], patience_s=1)
+        whole = GREETING_3 + ready(chance.choice((b"PUSH", b"SUB", b"REQ", b"NONE", b"")))
+        return say(port, whole[: chance.randrange(10, len(whole) + 1)])
+
+    said = [_half(chance) for _ in range(60)]
+    yield from _bother(stage, chance, ports, said, connect)
     _nobody_came(stage, before)
 
 
-def _half(chance: random.Random, kind: bytes) -> bytes:
-    """A handshake and what follows it, cut anywhere behind the greeting."""
+def _half(chance: random.Random) -> bytes:
+    """Frames that break off, or claim what they are not."""
     body = chance.randbytes(chance.randrange(1, 300))
-    behind = chance.choice([
+    whole = chance.choice([
         frame(body, said=len(body) + chance.randrange(1, 100)),
         frame(body, said=chance.choice((2**20, 2**31, 2**63, 2**64 - 1))),
         frame(body, MORE) * chance.randrange(1, 50),
@@ -93,8 +109,7 @@ def _half(chance: random.Random, kind: bytes) -> bytes:
         frame(b"\x01" + body), frame(b"\x00" + body), frame(b""), frame(b"", MORE),
         bytes([0xFF]) + body,
     ])  # fmt: skip
-    whole = GREETING_3 + ready(chance.choice((kind, kind, kind, b"REQ", b"NONE", b""))) + behind
-    return whole[: chance.randrange(64, len(whole) + 1)]
+    return whole[: chance.randrange(1, len(whole) + 1)]
 
 
 # What uvicorn says when it would answer a peer that has broken off in the middle of its body.
@@ -112,5 +127,5 @@ def garbage_http(stage: Stage, chance: random.Random) -> Iterator[None]:
         b"GET /status HTTP/1.1\r\nHost: localhost\r\n" + b"a: b\r\n" * 20_000 + b"\r\n",
         b"GET /status HTTP/9.9\r\n\r\n", b"\r\n" * 100, chance.randbytes(500),
     ]  # fmt: skip
-    yield from _bother(stage, chance, port, {"http": said})
+    yield from _bother(stage, chance, port, said)
     assert stage.admin.live(), "the sidecar does not answer"

@@ -17,8 +17,8 @@ from support import event_parts, frame_parts, wait_for
 
 from chaos.account import foretell
 from chaos.frames import frame_of
-from chaos.services import is_ready, is_there, process_of
-from chaos.stage import Stage, until
+from chaos.services import is_there
+from chaos.stage import Stage
 from chaos.table import fault
 from chaos.victims import VICTIM
 
@@ -93,10 +93,11 @@ def kill_before_the_end(stage: Stage, chance: random.Random) -> Iterator[None]:
         # Some may still be on their way when the process dies.
         reached = chance.randrange(count)
         stage.watcher.wait(lambda: stage.watcher.last(series, "cam") >= reached, "its frames")
-        killed = stage.pid()
+        killed, stage.struck_s = stage.pid(), time.monotonic()
         os.kill(killed, signal.SIGKILL)
-        until(lambda: process_of(stage.service, "frames") not in (killed, None), "a new process")
-        until(lambda: is_ready(stage.service), "the new process being ready")
+        _until_gone(killed)
+        film, again = stage.filming.series, stage.filming.total
+        stage.watcher.wait(lambda: stage.watcher.last(film) >= again, "the viewer being back")
         camera.send_multipart(event_parts("end", series, frames=count))
         ledger = stage.watcher.ended(series, "cam")[0].ledger
     assert ledger is not None

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +21,6 @@ from support import wait_for
 from chaos.stage import Stage
 from chaos.table import FULL_LOAD_S, fault
 from chaos.watcher import DEADLINE_S
-from chaos.zmtp import GREETING_3, PEER_OF, frame, ready, say, strangers
 
 VICTIMS = Path(__file__).parents[1] / "victims.py"
 STOPPED_S = {True: 3.0, False: 10.0}  # by the form's shortness
@@ -60,16 +59,10 @@ def viewing(stage: Stage, series: str) -> Iterator[Viewer]:
             viewer.process.wait(10)
 
 
-def _series(stage: Stage) -> str:
-    """Of the film that runs."""
-    rows = [row for row in stage.status()["series"] if row["source"] == "film"]
-    return str(rows[-1]["series"])
-
-
-@fault()
+@fault(pace_s=0.002)
 def subscriber_stopped(stage: Stage, chance: random.Random) -> Iterator[None]:
-    """SIGSTOP for seconds: it misses frames, knows how many, and is the only one to."""
-    series = _series(stage)
+    """SIGSTOP for seconds: what it misses it knows of, and it is the only one to."""
+    series = stage.filming.series
     with viewing(stage, series) as viewer:
         os.kill(viewer.process.pid, signal.SIGSTOP)
         time.sleep(STOPPED_S[stage.short] * chance.uniform(0.9, 1.1))
@@ -88,7 +81,7 @@ def subscriber_stopped(stage: Stage, chance: random.Random) -> Iterator[None]:
 @fault()
 def kill_subscriber(stage: Stage, chance: random.Random) -> Iterator[None]:
     """kill -9 of a viewer in the middle of its frames."""
-    with viewing(stage, _series(stage)) as viewer:
+    with viewing(stage, stage.filming.series) as viewer:
         time.sleep(chance.uniform(0, 0.3))
         os.kill(viewer.process.pid, signal.SIGKILL)
         viewer.process.wait(10)
@@ -121,7 +114,7 @@ def _slow(context: zmq.Context[Any], stage: Stage) -> zmq.Socket[bytes]:
 
 @fault(keeps_mb=160)
 def subscribers_come_and_go(stage: Stage, chance: random.Random) -> Iterator[None]:
-    """A thousand join, get something, and leave, some without a word of farewell."""
+    """A thousand join, a hundred or all at a time, get something, and leave."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     batch = min(chance.choice((100, 250, 1000)), most // 4)
     for begin in range(0, COMING, batch):
@@ -149,14 +142,17 @@ def _batch(stage: Stage, chance: random.Random, count: int) -> None:
 
 @fault()
 def subscription_flood(stage: Stage, chance: random.Random) -> Iterator[None]:
-    """A peer that subscribes without a pause and reads nothing: frames go on between."""
-    topics = [b"", b"f", b"film", chance.randbytes(2)]
-    asking = b"".join(frame(b"\x01" + chance.choice(topics)) for _ in range(2000))
-    with strangers(chance) as held:
-        for name in ("frames", "latest"):
-            held.append(say(stage.ports()[name], GREETING_3 + ready(PEER_OF[name])))
-        for _ in range(chance.randrange(20, 100)):
-            for stranger in held:
-                with suppress(OSError):
-                    stranger.sendall(asking)
+    """Peers that subscribe without a pause and read nothing: frames go on between."""
+    command = [sys.executable, str(VICTIMS), "asker"]
+    times = str(chance.randrange(100_000, 400_000))
+    peers = [
+        subprocess.Popen([*command, endpoint, times])
+        for endpoint in (stage.service.frames, stage.service.latest)
+    ]
+    try:
+        time.sleep(chance.uniform(0.5, 1.5))
         yield
+    finally:
+        for peer in peers:
+            peer.kill()
+            peer.wait(10)

@@ -46,8 +46,8 @@ def _ask(stage: Stage, method: str, path: str) -> dict[str, Any]:
 
 def _film_frames(stage: Stage) -> list[Any]:
     """Of the film that runs."""
-    series = [row for row in stage.status()["series"] if row["source"] == "film"][-1]["series"]
-    return [frame for run in stage.watcher.runs(series) for frame in run.frames]
+    runs = stage.watcher.runs(stage.filming.series)
+    return [frame for run in runs for frame in run.frames]
 
 
 def _changes(words: list[Any]) -> int:
