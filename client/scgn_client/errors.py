@@ -18,8 +18,10 @@ class WireError(ClientError, ValueError):
 class SendTimeout(ClientError, TimeoutError):
     """The service took no message in time: it is down, or it asks the camera to slow down."""
 
-    def __init__(self, endpoint: str, waited_ms: float) -> None:
-        super().__init__(f"{endpoint} took no message within {waited_ms:.0f} ms")
+    def __init__(self, endpoint: str, waited_ms: float, why: str = "") -> None:
+        super().__init__(
+            f"{endpoint} took no message within {waited_ms:.0f} ms{why and f': {why}'}"
+        )
         self.endpoint = endpoint
         self.waited_ms = waited_ms
 
@@ -27,8 +29,8 @@ class SendTimeout(ClientError, TimeoutError):
 class ReceiveTimeout(ClientError, TimeoutError):
     """No message came in time; a running service sends a heartbeat every second."""
 
-    def __init__(self, endpoint: str, waited_ms: float) -> None:
-        super().__init__(f"{endpoint} sent nothing within {waited_ms:.0f} ms")
+    def __init__(self, endpoint: str, waited_ms: float, why: str = "") -> None:
+        super().__init__(f"{endpoint} sent nothing within {waited_ms:.0f} ms{_because(why)}")
         self.endpoint = endpoint
         self.waited_ms = waited_ms
 
@@ -47,3 +49,7 @@ class ServiceError(ClientError):
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+def _because(why: str) -> str:
+    return f": {why}" if why else ""

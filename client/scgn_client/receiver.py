@@ -11,6 +11,7 @@ from typing import Any, Self
 import zmq
 
 from scgn_client import wire
+from scgn_client.diagnosis import WAITED_S, diagnose
 from scgn_client.errors import ClientError, ReceiveTimeout, WireError
 from scgn_client.keys import ClientKeys
 from scgn_client.messages import End, Heartbeat, Published, PublishedFrame
@@ -48,6 +49,7 @@ class _Subscriber:
         self.endpoint = endpoint
         self.keys = keys
         self.timeout_s = timeout_s
+        self._heard = False  # something came since `start`
         self._socket: zmq.Socket[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -64,6 +66,7 @@ class _Subscriber:
 
     def start(self) -> None:
         """Connect and subscribe; a service that is not there yet is waited for."""
+        self._heard = False
         self._socket = open_socket(zmq.SUB, keys=self.keys)
         try:
             self._configure(self._socket)
@@ -86,8 +89,20 @@ class _Subscriber:
             raise ClientError("receiver is not started: use it in a `with` block or call start()")
         begun = time.monotonic()
         if not wait_ready(self._socket, zmq.POLLIN, timeout_s):
-            raise ReceiveTimeout(self.endpoint, 1000 * (time.monotonic() - begun))
+            waited_ms = 1000 * (time.monotonic() - begun)
+            ask = not self._heard and (timeout_s or 0) >= WAITED_S
+            raise ReceiveTimeout(self.endpoint, waited_ms, self._why() if ask else "")
+        self._heard = True
         return self._socket
+
+    def _why(self) -> str:
+        """Nothing ever came: how far a connection gets. Ours is made anew: libzmq tries no refused
+        key again, and it may be on the list by now.
+        """
+        assert self._socket is not None
+        self._socket.disconnect(self.endpoint)
+        self._socket.connect(self.endpoint)
+        return diagnose(self.endpoint, zmq.SUB, self.keys)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import Any, Self
 import zmq
 
 from scgn_client import wire
+from scgn_client.diagnosis import WAITED_S, diagnose
 from scgn_client.errors import ClientError, SendTimeout
 from scgn_client.keys import ClientKeys
 from scgn_client.messages import Array, End, Heartbeat, Ingest, Start
@@ -55,6 +56,7 @@ class FrameSender:
         self.queue = queue
         self.next_frame = 0
         self._ended = False
+        self._taken = False  # the service took a message since `start`
         self._start = Start(source, self.series, exposure_ms, pixel_size_nm, user)
         self._context: zmq.Context[zmq.Socket[bytes]]
         self._socket: zmq.Socket[bytes] | None = None
@@ -76,7 +78,10 @@ class FrameSender:
             self.close()
 
     def start(self) -> None:
-        """Connect and announce the series; SendTimeout when no service answers in time."""
+        """Connect and announce the series; SendTimeout when no service answers in time: it says
+        whether nothing listens there, or our key is refused.
+        """
+        self._taken = False
         self._context = zmq.Context()
         self._socket = open_socket(zmq.PUSH, self._context, self.keys)
         self._socket.setsockopt(zmq.SNDHWM, self.queue)
@@ -147,8 +152,13 @@ class FrameSender:
             raise ClientError("sender is not started: use it in a `with` block or call start()")
         begun = time.monotonic()
         if not wait_ready(self._socket, zmq.POLLOUT, timeout_s):
-            raise SendTimeout(self.endpoint, 1000 * (time.monotonic() - begun))
+            waited_ms = 1000 * (time.monotonic() - begun)
+            # Asked before the first message alone: later it would only cost the camera time.
+            ask = not self._taken and timeout_s >= WAITED_S
+            why = diagnose(self.endpoint, zmq.PUSH, self.keys) if ask else ""
+            raise SendTimeout(self.endpoint, waited_ms, why)
         try:
             self._socket.send_multipart(parts, flags=zmq.DONTWAIT)
+            self._taken = True
         except zmq.Again as error:  # the service went away since
             raise SendTimeout(self.endpoint, 1000 * (time.monotonic() - begun)) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +69,15 @@ def test_known_keys_send_and_see(app: App, keys: Path) -> None:
         assert (newest.receive().frame, frame.frame) == (0, 0)
 
 
+REFUSED = "refuses this key"
+KEYLESS = r"asks for keys \(CURVE\), and none were given"
+
+
 @pytest.mark.parametrize("who", ["stranger", "viewer", "nobody"])
 def test_ingest_takes_no_frame_but_a_cameras(app: App, keys: Path, who: str) -> None:
     own = {"stranger": stranger(keys), "viewer": handed(keys, "wall"), "nobody": None}[who]
     sender = FrameSender(app.endpoints()["ingest"], "cam", timeout_s=SHORT_S, keys=own)
-    with pytest.raises(SendTimeout):
+    with pytest.raises(SendTimeout, match=REFUSED if own else KEYLESS):
         sender.start()
     assert app.ledger.totals() == {}, "not even a rejected message"
     if who != "nobody":
@@ -91,7 +96,7 @@ def test_frames_reach_viewers_alone(app: App, keys: Path, who: str) -> None:
         sender.send(FRAME)
         wait_for(lambda: app.ledger.totals().get(("published", "")), "the frame leaving")
         for receiver in (every, newest):
-            with pytest.raises(ReceiveTimeout):
+            with pytest.raises(ReceiveTimeout, match=REFUSED if own else KEYLESS):
                 receiver.receive()
 
 
@@ -99,7 +104,7 @@ def test_client_speaks_to_no_other_service(app: App, keys: Path) -> None:
     own = handed(keys, "cam")
     other, _ = zmq.curve_keypair()
     wrong = ClientKeys(other, own.public, own.secret)
-    with pytest.raises(SendTimeout):
+    with pytest.raises(SendTimeout, match="is not the service of that key"):
         FrameSender(app.endpoints()["ingest"], "cam", timeout_s=SHORT_S, keys=wrong).start()
 
 
@@ -111,6 +116,20 @@ def test_key_added_and_removed_counts_for_the_next_connection(app: App, keys: Pa
     (keys / "cameras" / "late.key").unlink()
     with pytest.raises(SendTimeout):
         FrameSender(ends["ingest"], "late", timeout_s=SHORT_S, keys=handed(keys, "late")).start()
+
+
+def test_viewer_is_let_in_once_its_key_is_on_the_list(app: App, keys: Path) -> None:
+    """libzmq alone would not try a refused key again."""
+    late = stranger(keys)
+    with FrameReceiver(app.endpoints()["frames"], timeout_s=SHORT_S, keys=late) as receiver:
+        with pytest.raises(ReceiveTimeout, match=REFUSED):
+            receiver.receive()
+        known = (keys / "viewers" / "wall.key").read_bytes()
+        content = known.replace(handed(keys, "wall").public, late.public)
+        (keys / "viewers" / "late.key").write_bytes(content)
+        with suppress(ReceiveTimeout):  # refused a moment ago; after this one it is tried anew
+            receiver.receive()
+        assert receiver.receive(timeout_s=5).source == "", "the heartbeat of an idle service"
 
 
 def test_raw_bytes_reach_nobody(app: App) -> None:
