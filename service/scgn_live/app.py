@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -90,6 +91,7 @@ class App:
             for name, server in (("control", self.control), ("work", self.work)):
                 self.stages[name].stop()
                 server.close()
+            self.door.close()
             raise
 
     def _load_and_bind(self) -> None:
@@ -109,8 +111,11 @@ class App:
 
     def _begin(self, **parts: Part) -> None:
         """Open these parts, then start their stages, and with the publisher those between."""
-        for part in parts.values():
-            part.open()
+        with contextlib.ExitStack() as opened:
+            for part in parts.values():
+                part.open()
+                opened.callback(part.close)
+            opened.pop_all()
         turns = {name: part.turn for name, part in parts.items()}
         if "publish" in parts:
             turns |= {"complete": self.engine.complete, "engine": self.engine.turn}
@@ -205,13 +210,15 @@ class App:
         version = metadata.version("scgn-live")
         if self.starting is not None:
             return Facts(
-                ready=False, calibration="", mismatched=0, model="", engine="", version=version
-            )
+                ready=False, calibration="", mismatched=0, model="", engine="", version=version,
+                refused=self.door.refused(),
+            )  # fmt: skip
         state = self.engine.state
         return Facts(
             ready=not self.reasons_not_ready(), mismatched=self.engine.mismatched,
             calibration="" if state.calibration is None else state.calibration.id,
             model=state.processor.model, engine=state.processor.word, version=version,
+            refused=self.door.refused(),
         )  # fmt: skip
 
     def _status(self, _: dict[str, Any]) -> dict[str, Any]:
@@ -230,6 +237,7 @@ class App:
             "calibration_shape": None if calibration is None else list(calibration.shape),
             "calibration_mismatched_frames": self.engine.mismatched,
             "calibration_problem": self.calibrations.problem,
+            "refused_connections": self.door.refused(),
             "series": self.ledger.snapshot(), "totals": totals, "ring": self.ring.depths(),
             **self.metrics.summary(), "endpoints": self.endpoints(),
             "overload": self.settings.overload, "started_ns": self.started_ns,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -64,19 +63,19 @@ def camera_client_keys(settings: Settings) -> ClientKeys | None:
 
 class AllowList:
     """The public keys in a folder, read anew at each handshake: a key that is added or removed
-    counts for the next connection. Counts who was turned away.
+    counts for the next connection. Counts the refused.
     """
 
     def __init__(self, name: str, folder: Path | None, own: bytes) -> None:
         self._name, self._folder, self._own = name, folder, own
         self._warn = OncePerSecond(LOG)
-        self.turned_away = 0
+        self.refused = 0
 
     def callback(self, _: str, key: bytes) -> bool:
         """Whether the key (Z85) is known."""
         if key in self.keys():
             return True
-        self.turned_away += 1
+        self.refused += 1
         self._warn.warn(
             "unknown_key", f"{self._name}: a connection with an unknown key was refused"
         )
@@ -128,9 +127,11 @@ class Doorkeeper:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def turned_away(self) -> Counter[str]:
-        """Connections refused so far, by domain."""
-        return Counter({domain: known.turned_away for domain, known in self._lists.items()})
+    def refused(self) -> dict[str, int]:
+        """Connections refused for their key so far, by the list that it was not on."""
+        return dict.fromkeys((CAMERAS, VIEWERS), 0) | {
+            domain: known.refused for domain, known in self._lists.items()
+        }
 
 
 def _quiet() -> logging.Logger:

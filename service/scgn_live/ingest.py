@@ -45,7 +45,11 @@ class FrameIngest:
         socket.setsockopt(zmq.MAXMSGSIZE, 8 * self._settings.max_frame_bytes)
         if role == "sub-connect":
             socket.setsockopt_string(zmq.SUBSCRIBE, "")
-        (socket.bind if binds else socket.connect)(self._settings.ingest)
+        try:
+            (socket.bind if binds else socket.connect)(self._settings.ingest)
+        except zmq.ZMQError:
+            socket.close()
+            raise
         self.endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._socket = socket
 

@@ -63,7 +63,7 @@ class LedgerCollector(Collector):
 
 
 class Facts(TypedDict):
-    """What the service is at; ids are empty where there is none."""
+    """What the service is at; ids are empty where there is none; refused: connections, by list."""
 
     ready: bool
     calibration: str
@@ -71,6 +71,7 @@ class Facts(TypedDict):
     model: str
     engine: str
     version: str
+    refused: dict[str, int]
 
 
 class FactsCollector(Collector):
@@ -88,6 +89,12 @@ class FactsCollector(Collector):
             "scgn_calibration_mismatched_frames", "Frames that the active calibration does not fit",
             value=facts["mismatched"],
         )  # fmt: skip
+        refused = CounterMetricFamily(
+            "scgn_refused_connections", "Connections whose key is on no list", labels=["list"]
+        )
+        for name, count in facts["refused"].items():
+            refused.add_metric([name], count)
+        yield refused
         text = "Time since the newest published frame was received, s; NaN before the first"
         yield _gauge("scgn_frame_age_seconds", text, self._age_s())
         names = ("model", "engine", "calibration", "version")

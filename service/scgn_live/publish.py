@@ -73,7 +73,11 @@ class FramePublisher:
             (self._frames, self._latest), places.items(), strict=True
         ):
             socket.setsockopt(zmq.MAXMSGSIZE, 4096)  # subscribers have only topics to say
-            socket.bind(endpoint)
+            try:
+                socket.bind(endpoint)
+            except zmq.ZMQError:
+                self.close()
+                raise
             self.endpoints[name] = socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,6 +14,7 @@ import zmq
 from support import event_parts, frame_parts, noise_frame, running_app, wait_for
 
 from scgn_client import cli
+from scgn_client.diagnosis import diagnose
 from scgn_client.errors import KeyFileError, ReceiveTimeout, SendTimeout
 from scgn_client.keys import ClientKeys, client_keys
 from scgn_client.messages import PublishedFrame
@@ -81,7 +83,18 @@ def test_ingest_takes_no_frame_but_a_cameras(app: App, keys: Path, who: str) -> 
         sender.start()
     assert app.ledger.totals() == {}, "not even a rejected message"
     if who != "nobody":
-        assert app.door.turned_away()["cameras"] > 0
+        assert app.door.refused()["cameras"] > 0
+
+
+def test_refused_keys_are_counted_by_list(app: App, keys: Path) -> None:
+    ends, unknown = app.endpoints(), stranger(keys)
+    assert app.door.refused() == {"cameras": 0, "viewers": 0}
+    for name, kind in (("ingest", zmq.PUSH), ("frames", zmq.SUB), ("latest", zmq.SUB)):
+        diagnose(ends[name], kind, unknown)
+    assert app._status({})["refused_connections"] == {"cameras": 1, "viewers": 2}
+    told = app._metrics({})["text"].decode()
+    assert 'scgn_refused_connections_total{list="cameras"} 1.0' in told
+    assert 'scgn_refused_connections_total{list="viewers"} 2.0' in told
 
 
 @pytest.mark.parametrize("who", ["stranger", "camera", "nobody"])
@@ -134,8 +147,6 @@ def test_viewer_is_let_in_once_its_key_is_on_the_list(app: App, keys: Path) -> N
 
 def test_raw_bytes_reach_nobody(app: App) -> None:
     """What a NULL socket hands to the application (ecosystem: 50 connections, 659 messages)."""
-    import socket
-
     for endpoint in app.endpoints().values():
         port = int(endpoint.rpartition(":")[2])
         for greeting in (b"GET / HTTP/1.0\r\n\r\n", b"\xff" + bytes(8) + b"\x7f", b"\x01\x00" * 40):
@@ -177,6 +188,19 @@ def test_half_of_curve_is_refused(keys: Path) -> None:
             Settings(**given)
     opened = Settings(ingest="tcp://0.0.0.0:1", curve_key=keys / "service.key_secret")
     assert opened.unguarded() == []
+
+
+@pytest.mark.parametrize("name", ["ingest", "frames", "latest"])
+def test_start_that_fails_leaves_nothing_open(tmp_path: Path, keys: Path, name: str) -> None:
+    """Neither a socket nor the answers about keys, of which a process can have but one."""
+    locked: dict[str, Any] = {"curve_key": keys / "service.key_secret"}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        locked[name] = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(zmq.ZMQError, match="Address already in use"):
+            with running_app(tmp_path, **locked):
+                pass
+    with running_app(tmp_path, **locked) as app:
+        assert app.reasons_not_ready() == []
 
 
 def test_service_connects_to_a_camera_that_binds_with_curve(tmp_path: Path, keys: Path) -> None:
