@@ -3,10 +3,11 @@
 
     python3 dev.py demo      service, simulated camera, calibration, and a proof at the end
     python3 dev.py test      all tests that need no GPU
-    python3 dev.py check     what CI runs: style, types, import contracts, tests
+    python3 dev.py check     what CI runs: style, types, import contracts, known holes, tests
     python3 dev.py bench     every benchmark that needs no GPU; --save writes the results
     python3 dev.py chaos     faults at random moments: --minutes N, --seed S, --fault NAME, --save
     python3 dev.py install   only make .venv
+    python3 dev.py audit     the pinned packages against known holes, where an index tells any
     python3 dev.py browser   Chromium for the tests of the live view (Debian and Ubuntu, as root)
 
 What follows the verb goes to the command behind it. SCGN_TORCH=cuda installs the GPU packages.
@@ -15,6 +16,7 @@ What follows the verb goes to the command behind it. SCGN_TORCH=cuda installs th
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -37,6 +39,7 @@ ALONE = (
     "tests/test_gpu_stages.py",
 )
 WORKERS = min(4, os.cpu_count() or 1)
+ACCEPTED: dict[str, str] = {}  # id of a known hole -> why it does not reach us
 BENCHMARKS = ("bench_wire", "bench_service", "bench_generator", "bench_backends", "bench_precision")
 
 
@@ -112,12 +115,39 @@ def browser() -> int:
     return run(*apt, "update") or run(*apt, "install", "--no-install-recommends", "chromium")
 
 
+def audit() -> int:
+    """The pinned packages against known holes (PyPI's advisories); says what it could not look up.
+
+    1 when one has a hole that ACCEPTED does not name. A machine that reaches no index passes: it
+    learns nothing of its packages, and is told so.
+    """
+    asked = [PYTHON, "-m", "pip_audit", "--requirement", "constraints.txt", "--format", "json"]
+    asked += ["--no-deps", "--disable-pip", "--progress-spinner", "off"]
+    asked += [word for hole in ACCEPTED for word in ("--ignore-vuln", hole)]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True)
+    try:
+        rows = json.loads(done.stdout)["dependencies"]
+    except ValueError:
+        why = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        print(f"dev.py audit: nothing could be looked up: {why}", file=sys.stderr)
+        return 0
+    known = [row for row in rows if "skip_reason" not in row]
+    holes = [(row, hole) for row in known for hole in row["vulns"]]
+    print(f"dev.py audit: {len(known)} of {len(rows)} packages looked up, {len(holes)} known holes")
+    for row, hole in holes:
+        mended = ", ".join(hole["fix_versions"]) or "no version"
+        print(f"  {row['name']} {row['version']}: {hole['id']}, mended in {mended}")
+    return 1 if holes else 0
+
+
 def check() -> int:
     """Everything that must hold before a commit; stops at the first that does not."""
     must(PYTHON, "-m", "ruff", "check", ".")
     must(PYTHON, "-m", "ruff", "format", "--check", ".")
     must(PYTHON, "-m", "mypy")
     must(BIN / "lint-imports")
+    if status := audit():
+        return status
     return run(sys.executable, "dev.py", "test")  # the README's own test command
 
 
@@ -131,7 +161,7 @@ def main() -> int:
     if sys.version_info < (3, 11):
         sys.exit(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}")
     verb, *words = sys.argv[1:] or ["help"]
-    if verb not in ("demo", "test", "check", "bench", "chaos", "install", "browser"):
+    if verb not in ("demo", "test", "check", "bench", "chaos", "install", "browser", "audit"):
         print(__doc__)
         return 0 if verb in ("help", "-h", "--help") else 2
     if verb == "browser":
@@ -143,6 +173,8 @@ def main() -> int:
         return test(words)
     if verb == "check":
         return check()
+    if verb == "audit":
+        return audit()
     if verb == "chaos":
         return run(PYTHON, "tests/chaos", *words)
     return bench(words) if verb == "bench" else 0

@@ -1,6 +1,6 @@
 """Fuzzing by coverage: atheris changes inputs towards lines that no input has reached yet.
 
-    pip install atheris
+    pip install -c constraints.txt -e .[fuzz]
     python -m tests.fuzz.guided wire --seconds 600
     python -m tests.fuzz.guided calibrations --seconds 600
 
@@ -74,7 +74,7 @@ def main() -> None:
     try:
         import atheris
     except ImportError:
-        sys.exit("atheris is not installed: pip install atheris")
+        sys.exit("atheris is not installed: pip install -c constraints.txt -e .[fuzz]")
     logging.disable()
     with atheris.instrument_imports(include=INSTRUMENTED[args.target]):
         once = {"wire": wire, "calibrations": calibrations}[args.target]()
