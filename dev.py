@@ -32,7 +32,7 @@ TORCH = "2.13.0"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 # Arithmetic is shared out test by test, what starts processes file by file, so that its waiting
 # costs nothing; what judges an age or fills both cores by itself comes last and alone.
-PROCESSES = ("tests/client", "tests/service", "tests/deploy", "tests/fuzz")
+PROCESSES = ("tests/client", "tests/service", "tests/deploy", "tests/fuzz", "tests/chaos")
 ALONE = (
     "tests/service/test_live_view.py",
     "tests/service/test_storm.py",
@@ -98,7 +98,7 @@ def test(words: list[str]) -> int:
     if words:
         return run(*pytest, *words)
     shared = (*pytest, "-n", str(WORKERS), "--dist")
-    apart = [f"--ignore={place}" for place in (*PROCESSES, *ALONE, "tests/chaos")]
+    apart = [f"--ignore={place}" for place in (*PROCESSES, *ALONE)]
     os.environ["OMP_NUM_THREADS"] = "1"  # threads of two processes on one core wait for each other
     status = run(*shared, "worksteal", *apart)
     del os.environ["OMP_NUM_THREADS"]
