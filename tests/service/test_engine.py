@@ -158,6 +158,10 @@ def test_a_camera_that_waits_long_is_not_cut_off(tmp_path: Path) -> None:
     assert end["ledger"]["published"] == 40
 
 
+def states(app: App) -> list[str]:
+    return [str(row["state"]) for row in app.ledger.snapshot()]
+
+
 def test_end_in_line_at_shutdown_still_goes_out(tmp_path: Path) -> None:
     release = threading.Event()
 
@@ -172,7 +176,8 @@ def test_end_in_line_at_shutdown_still_goes_out(tmp_path: Path) -> None:
             for index in range(2):
                 camera.send_multipart(frame_parts("s", index, noise_frame(1)))
             camera.send_multipart(event_parts("end", "s", frames=2))
-            wait_for(lambda: app.ring.depths()["events"] == 1, "the end being in line")
+            wait_for(lambda: "ended" in states(app), "the end having come")
+            wait_for(lambda: app.ring.depths()["events"] == 1, "the end alone being in line")
         app.stop()
         app.stop = lambda: None  # type: ignore[method-assign]
         release.set()

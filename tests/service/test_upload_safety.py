@@ -27,6 +27,7 @@ from support import wait_for
 from uploads import Answer, Http, checkers_of, form, mrc, npy, npz, pid_of, slow_npz, tif
 
 from scgn_live.checking.files import CheckError, Task
+from scgn_live.checking.limits import NICE
 from scgn_live.checking.upload import check_upload
 from scgn_live.running import RunningService, start_service
 
@@ -34,6 +35,7 @@ SHAPE = (20, 24)
 CAP = 1_000_000  # bytes of a request
 CHECK_MB = 350  # of address space; the libraries take a good part of it
 CHECK_S = 4.0
+AUTOGROUPS = Path("/proc/sys/kernel/sched_autogroup_enabled")
 ONE = np.ones(SHAPE, np.float32)
 
 
@@ -332,6 +334,16 @@ def test_a_check_that_dies_is_the_uploads_fault_and_harms_nobody(
     with checking(service, web, slow_npz(700)) as (pid, answers):
         os.kill(pid, number)
     assert answers[0].problem(422)["detail"].startswith("expected files that can be ")
+
+
+def test_check_lets_frames_come_first(service: RunningService, web: Http) -> None:
+    """As a process, and as a session where the kernel weighs those."""
+    with checking(service, web, slow_npz(700)) as (pid, _):
+        wait_for(lambda: os.getpriority(os.PRIO_PROCESS, pid) == NICE, "its being nice")
+        group = Path(f"/proc/{pid}/autogroup")
+        if group.exists() and AUTOGROUPS.read_text().strip() == "1":
+            wait_for(lambda: group.read_text().endswith(f"nice {NICE}\n"), "its session being nice")
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_memory_is_limited(web: Http) -> None:

@@ -7,11 +7,14 @@ import os
 import resource
 import signal
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 MB = 1_000_000
 NICE = 10  # frames come first
 OUTPUT_MB = 2048  # of one file; far beyond any calibration
 OPEN_FILES = 256
+AUTOGROUP = Path("/proc/self/autogroup")
 _PR_SET_PDEATHSIG = 1
 
 
@@ -25,7 +28,7 @@ def limit(memory_mb: float, time_s: float, asker: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != asker:
         raise SystemExit("whoever asked for this is gone")
-    os.nice(NICE)
+    step_aside()
     for what, most in {
         resource.RLIMIT_AS: round(memory_mb * MB),
         resource.RLIMIT_CPU: max(1, round(time_s)),
@@ -36,3 +39,13 @@ def limit(memory_mb: float, time_s: float, asker: int) -> None:
         _, hard = resource.getrlimit(what)
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(what, (most, most))
+
+
+def step_aside() -> None:
+    """Let frames come first, also where the kernel weighs sessions and not processes: there a
+    process that has a session of its own is nice to nobody (autogroup, sched(7)).
+    """
+    os.nice(NICE)
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):  # no such kernel
+            AUTOGROUP.write_text(str(NICE))
