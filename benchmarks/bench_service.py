@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import harness
 from benchmarks.loopback import relay, run
+from benchmarks.processes import pid_of, sample
 from scgn_client.admin import Admin
 
 ROUNDS = 3
@@ -87,7 +88,7 @@ def memory(count: int, side: int) -> dict[str, Any]:
         def watch(index: int, *_: float) -> None:
             tenth = (index + 1) * 10 // count
             if tenth not in resident:
-                resident[tenth] = round(harness.resident_mb(served), 1)
+                resident[tenth] = round(sample(pid_of(served, "frames")).resident_mb, 1)
 
         row = run(served.ingest, served.frames, count, 0, side, watch=watch)
         ledger = Admin(served.http).status()["series"][-1]

@@ -72,18 +72,6 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def resident_mb(service: RunningService) -> float:
-    """Resident memory of the frame process, MB."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            status = (folder / "status").read_text()
-            child = f"PPid:\t{service.pid}\n" in status
-            if child and b"_frames" in (folder / "cmdline").read_bytes():
-                line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-                return int(line.split()[1]) / 1024
-    raise RuntimeError("the frame process is not running")
-
-
 @contextlib.contextmanager
 def service(*flags: str, ready_s: float = READY_S) -> Iterator[RunningService]:
     """The real service on free ports, ready within `ready_s`, stopped at the end."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +21,9 @@ class Sample:
 
 def pid_of(service: RunningService, role: str) -> int:
     """Pid of the `frames` or `http` process; RuntimeError while there is none."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            child = f"PPid:\t{service.pid}\n" in (folder / "status").read_text()
-            if child and f"_{role}\0".encode() in (folder / "cmdline").read_bytes():
-                return int(folder.name)
-    raise RuntimeError(f"the {role} process is not running")
+    if (pid := service.pid_of(role)) is None:
+        raise RuntimeError(f"the {role} process is not running")
+    return pid
 
 
 def sample(pid: int) -> Sample:

@@ -265,21 +265,9 @@ def sidecar(app: App) -> Iterator[Http]:
         thread.join(DEADLINE_S)
 
 
-def pid_of(service: RunningService, role: str) -> int:
-    """Of the frames or http process of a service."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = f"PPid:\t{service.pid}\n" in (folder / "status").read_text()
-            if parent and f"_{role}\0".encode() in (folder / "cmdline").read_bytes():
-                return int(folder.name)
-        except OSError:
-            continue
-    raise AssertionError(f"no {role} process")
-
-
 def checkers_of(service: RunningService) -> list[int]:
     """Pids of the processes that check uploads of a service now."""
-    http_pid, found = pid_of(service, "http"), []
+    http_pid, found = service.pid_of("http"), []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             child = f"PPid:\t{http_pid}\n" in (folder / "status").read_text()

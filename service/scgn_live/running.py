@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -37,6 +38,15 @@ class RunningService:
     @property
     def pid(self) -> int:
         return self.process.pid
+
+    def pid_of(self, role: str) -> int | None:
+        """Of its `frames` or `http` process now; None while there is none."""
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # gone meanwhile
+                child = f"PPid:\t{self.pid}\n" in (folder / "status").read_text()
+                if child and f"_{role}\0".encode() in (folder / "cmdline").read_bytes():
+                    return int(folder.name)
+        return None
 
     def stop(self, timeout_s: float = 15.0) -> int:
         """SIGTERM and wait; returns the exit status."""

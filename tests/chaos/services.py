@@ -120,30 +120,6 @@ def is_ready(service: RunningService) -> bool:
         return False
 
 
-def process_of(service: RunningService, role: str) -> int | None:
-    """Pid of its frames or http process, None while there is none."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = f"PPid:\t{service.pid}\n" in (folder / "status").read_text()
-            if parent and f"_{role}\0".encode() in (folder / "cmdline").read_bytes():
-                return int(folder.name)
-        except OSError:
-            continue
-    return None
-
-
 def is_there(pid: int) -> bool:
     """Whether a process of that id exists."""
     return Path(f"/proc/{pid}").exists()
-
-
-def resident_mb(pid: int) -> float:
-    """Memory of a process, MB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
-
-
-def descriptors(pid: int) -> int:
-    """Open files and sockets of a process."""
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))

@@ -14,9 +14,10 @@ from typing import Any
 import zmq
 from support import adds_up
 
+from benchmarks.processes import sample
 from chaos.account import Account, Foretold, SeenFrame, account
 from chaos.film import PACE_S, SOURCE, Film
-from chaos.services import Place, descriptors, is_ready, place, process_of, resident_mb, started
+from chaos.services import Place, is_ready, place, started
 from chaos.struck import Struck, longest_s, record, wrong_strike
 from chaos.table import Fault
 from chaos.watcher import DEADLINE_S, Watcher
@@ -69,7 +70,7 @@ class Stage:
 
     def pid(self, role: str = "frames") -> int:
         """Of the frame process, or of the sidecar."""
-        found = until(lambda: process_of(self.service, role), f"a {role} process")
+        found = until(lambda: self.service.pid_of(role), f"a {role} process")
         return int(found)
 
     def ports(self) -> dict[str, int]:
@@ -211,9 +212,10 @@ class Stage:
         until(lambda: is_ready(self.service), "the service being ready")
         until(self._is_idle, "an empty ring and sums that hold")
         pid, most = self.pid(), self.at_rest[0] + DESCRIPTORS_MORE
-        until(lambda: descriptors(pid) <= most, f"{most} descriptors")
-        until(lambda: resident_mb(pid) <= self.most_mb, f"memory of {self.most_mb:.0f} MB")
-        struck.descriptors, struck.memory_mb = descriptors(pid), round(resident_mb(pid), 1)
+        until(lambda: sample(pid).descriptors <= most, f"{most} descriptors")
+        until(lambda: sample(pid).resident_mb <= self.most_mb, f"memory of {self.most_mb:.0f} MB")
+        held = sample(pid)
+        struck.descriptors, struck.memory_mb = held.descriptors, round(held.resident_mb, 1)
         for line in self._new_log():
             row = record(line)
             if row.get("role") == "frames":
@@ -247,11 +249,11 @@ class Stage:
             film.stop()
         self.watcher.ended("first")
         pid = self.pid()
-        counts = [descriptors(pid)]
+        counts = [sample(pid).descriptors]
         while len(counts) < 3 or counts[-1] != counts[-3]:
             time.sleep(0.1)
-            counts.append(descriptors(pid))
-        return counts[-1], resident_mb(pid)
+            counts.append(sample(pid).descriptors)
+        return counts[-1], sample(pid).resident_mb
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import running_app, wait_for
-from uploads import Http, filming, npy, pid_of, sidecar, slow_npz, tif
+from uploads import Http, filming, npy, sidecar, slow_npz, tif
 
 from scgn_client.camera import SimulatedCamera
 from scgn_live.calibrations import CalibrationStore
@@ -222,7 +222,7 @@ def test_what_a_killed_http_process_collected_is_let_go(
     service: RunningService, http: Http
 ) -> None:
     http.post(STREAM, frames=4000)
-    os.kill(pid_of(service, "http"), signal.SIGKILL)
+    os.kill(service.pid_of("http"), signal.SIGKILL)
     wait_for(lambda: answers(http), "the HTTP process coming back")
     job = http.post(STREAM, frames=16)
     assert job.status == 202
@@ -233,7 +233,7 @@ def test_a_new_frame_process_ends_what_the_old_one_collected(
     service: RunningService, http: Http
 ) -> None:
     job = http.post(STREAM, frames=4000).json
-    os.kill(pid_of(service, "frames"), signal.SIGKILL)
+    os.kill(service.pid_of("frames"), signal.SIGKILL)
     over = done(http, job)
     assert over["state"] == "failed"
     assert "frame process" in over["detail"]

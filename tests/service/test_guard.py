@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import settings, wait_for
-from uploads import Http, checkers_of, npy, pid_of
+from uploads import Http, checkers_of, npy
 
 from scgn_client.admin import Admin
 from scgn_client.errors import ServiceError
@@ -51,7 +51,7 @@ class Started:
 
     @property
     def run_dir(self) -> Path:
-        words = Path(f"/proc/{pid_of(self.service, 'http')}/cmdline").read_text().split("\0")
+        words = Path(f"/proc/{self.service.pid_of('http')}/cmdline").read_text().split("\0")
         return Path(words[-2])
 
 
@@ -242,7 +242,7 @@ def test_the_token_is_nowhere_but_where_it_came_from(
     for path in ("/status", "/openapi.json", "/metrics", "/calibrations"):
         assert TOKEN not in web.get(path).body.decode()
     for role in ("http", "frames"):
-        command = Path(f"/proc/{pid_of(locked.service, role)}/cmdline").read_bytes()
+        command = Path(f"/proc/{locked.service.pid_of(role)}/cmdline").read_bytes()
         assert TOKEN.encode() not in command
     monkeypatch.setenv("SCGN_TOKEN", TOKEN)
     assert main(["check"]) == 0

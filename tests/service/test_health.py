@@ -98,33 +98,23 @@ def probes(service: RunningService) -> Probes:
     return Probes(service.http.removeprefix("http://"))
 
 
-def frame_process(service: RunningService) -> int:
-    """Its pid."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            child = f"PPid:\t{service.pid}\n" in (folder / "status").read_text()
-            if child and b"_frames\0" in (folder / "cmdline").read_bytes():
-                return int(folder.name)
-    raise AssertionError("no frame process")
-
-
 def test_a_killed_frame_process_is_neither_ready_nor_live(
     service: RunningService, probes: Probes
 ) -> None:
-    pid = frame_process(service)
+    pid = service.pid_of("frames")
     os.kill(pid, signal.SIGKILL)
     gone = f"frame process {pid} is gone"
     probes.told(gone, deadline_s=2)
     assert probes.live() == (503, {"live": False, "reasons": [gone]})
     probes.becomes_ready()
     assert probes.live() == LIVE
-    assert frame_process(service) != pid
+    assert service.pid_of("frames") != pid
 
 
 def test_a_silent_frame_process_is_first_not_ready_and_then_not_live(
     service: RunningService, probes: Probes
 ) -> None:
-    pid = frame_process(service)
+    pid = service.pid_of("frames")
     os.kill(pid, signal.SIGSTOP)
     try:
         probes.told("frame process has been silent for 0.", deadline_s=3)
@@ -135,7 +125,7 @@ def test_a_silent_frame_process_is_first_not_ready_and_then_not_live(
         os.kill(pid, signal.SIGCONT)
     probes.becomes_ready()
     assert probes.live() == LIVE
-    assert frame_process(service) == pid
+    assert service.pid_of("frames") == pid
 
 
 LOSES_ITS_DEVICE = """

@@ -22,7 +22,7 @@ from schemathesis.config import (
     SimpleCheckConfig,
 )
 from schemathesis.engine import events
-from uploads import Http, npy, pid_of
+from uploads import Http, npy
 
 from scgn_live.running import RunningService, start_service
 
@@ -99,7 +99,7 @@ def test_nothing_is_found_and_every_operation_is_reached(service: RunningService
     web = Http.of(service, token=TOKEN)
     kept = [web.stored({"dark": npy(np.full((20, 20), level))})["id"] for level in (1.0, 2.0)]
     job = web.post("/calibrations/from-stream", frames=4000).json["id"]
-    pids = [pid_of(service, role) for role in ("http", "frames")]
+    pids = [service.pid_of(role) for role in ("http", "frames")]
     known = {"path.identity": kept[1], "path.job": job}
     found = explored(service.http, {"Authorization": f"Bearer {TOKEN}"}, known)
     assert found.wrong == []
@@ -117,7 +117,7 @@ def test_nothing_is_found_and_every_operation_is_reached(service: RunningService
         "POST /models/rollback",
     }  # fmt: skip
     assert max(max(statuses) for statuses in found.statuses.values()) < 500
-    assert [pid_of(service, role) for role in ("http", "frames")] == pids
+    assert [service.pid_of(role) for role in ("http", "frames")] == pids
     assert web.get("/readyz").status == 200
 
 

@@ -36,18 +36,6 @@ def service(tmp_path: Path) -> Iterator[RunningService]:
     running.log.unlink()
 
 
-def process_of(service: RunningService, role: str) -> int:
-    """Pid of the frames or http process."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = f"PPid:\t{service.pid}\n" in (folder / "status").read_text()
-            if parent and f"_{role}\0".encode() in (folder / "cmdline").read_bytes():
-                return int(folder.name)
-        except OSError:
-            continue
-    raise AssertionError(f"no {role} process")
-
-
 def ready(service: RunningService) -> bool:
     try:
         return Admin(service.http, timeout_s=1).ready().ready
@@ -193,7 +181,7 @@ def test_killing_the_sidecar_loses_no_frame_and_it_comes_back(service: RunningSe
     with push(service.ingest) as camera:
         for index in range(60):
             if index == 20:
-                os.kill(process_of(service, "http"), signal.SIGKILL)
+                os.kill(service.pid_of("http"), signal.SIGKILL)
             camera.send_multipart(frame_parts("s", index, noise_frame(index, SHAPE)))
         camera.send_multipart(event_parts("end", "s", frames=60))
         frames, end = subscriber.series("s")
@@ -205,7 +193,7 @@ def test_killing_the_sidecar_loses_no_frame_and_it_comes_back(service: RunningSe
 
 def test_killing_the_frame_process_is_seen_and_mended(service: RunningService) -> None:
     posted = Admin(service.http).post_calibration(dark=np.ones(SHAPE))["id"]
-    os.kill(process_of(service, "frames"), signal.SIGKILL)
+    os.kill(service.pid_of("frames"), signal.SIGKILL)
     killed_s = time.monotonic()
     wait_for(lambda: not ready(service), "503 after the kill", deadline_s=2)
     assert time.monotonic() - killed_s < 2
@@ -221,7 +209,7 @@ def test_killing_the_frame_process_is_seen_and_mended(service: RunningService) -
 
 def test_a_camera_keeps_sending_through_a_restart(service: RunningService) -> None:
     with push(service.ingest) as camera:
-        os.kill(process_of(service, "frames"), signal.SIGKILL)
+        os.kill(service.pid_of("frames"), signal.SIGKILL)
         wait_for(lambda: not ready(service), "503 after the kill")
         wait_for(lambda: ready(service), "the frame process coming back")
         subscriber = Subscriber(service.frames)
@@ -235,7 +223,7 @@ def test_a_camera_keeps_sending_through_a_restart(service: RunningService) -> No
 
 def test_sigterm_ends_both_processes_and_says_end(tmp_path: Path) -> None:
     service = start_service(["--state-dir", str(tmp_path), "--engine", "pass-through"])
-    pids = [process_of(service, role) for role in ("frames", "http")]
+    pids = [service.pid_of(role) for role in ("frames", "http")]
     subscriber = Subscriber(service.frames)
     subscriber.next()
     with push(service.ingest) as camera:
@@ -251,7 +239,7 @@ def test_sigterm_ends_both_processes_and_says_end(tmp_path: Path) -> None:
 
 def test_killing_the_supervisor_leaves_no_orphan(tmp_path: Path) -> None:
     service = start_service(["--state-dir", str(tmp_path), "--engine", "pass-through"])
-    pids = [process_of(service, role) for role in ("frames", "http")]
+    pids = [service.pid_of(role) for role in ("frames", "http")]
     service.process.kill()
     service.process.wait(10)
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "both ending")

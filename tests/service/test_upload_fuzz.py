@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from fuzzing import PARTS, SHAPE, Upload, uploads, valid
 from support import wait_for
-from uploads import Http, npy, pid_of
+from uploads import Http, npy
 
 from scgn.calibration import load_calibration
 from scgn_live.checking.files import CALIBRATION, RESULT, Task
@@ -114,7 +114,7 @@ def test_malformed_uploads_over_http_change_nothing(
     service: RunningService, tmp_path: Path
 ) -> None:
     http = Http.of(service)
-    pids = [pid_of(service, role) for role in ("http", "frames")]
+    pids = [service.pid_of(role) for role in ("http", "frames")]
     active: str | None = http.stored({"dark": npy(np.full(SHAPE, 7.0))})["id"]
     statuses: Counter[int] = Counter()
     for upload in uploads(SEED + 1):
@@ -130,13 +130,13 @@ def test_malformed_uploads_over_http_change_nothing(
             break
     print(f"{statuses.total()} uploads: {dict(statuses)}")
     assert http.get("/readyz").status == 200
-    assert [pid_of(service, role) for role in ("http", "frames")] == pids, "a process died"
+    assert [service.pid_of(role) for role in ("http", "frames")] == pids, "a process died"
     wait_for(lambda: not leftovers(service), "the checks' folders being gone")
 
 
 def leftovers(service: RunningService) -> list[str]:
     """What is left in the folder of the checks."""
-    *_, run_dir = Path(f"/proc/{pid_of(service, 'http')}/cmdline").read_text().split("\0")[:-1]
+    *_, run_dir = Path(f"/proc/{service.pid_of('http')}/cmdline").read_text().split("\0")[:-1]
     return [path.name for path in (Path(run_dir) / "checks").iterdir()]
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 import tifffile
 from support import wait_for
-from uploads import Answer, Http, checkers_of, form, mrc, npy, npz, pid_of, slow_npz, tif
+from uploads import Answer, Http, checkers_of, form, mrc, npy, npz, slow_npz, tif
 
 from scgn_live.checking.files import CheckError, Task
 from scgn_live.checking.limits import NICE
@@ -113,10 +113,10 @@ def test_what_grows_too_large_is_refused_and_kept_nowhere(
 ) -> None:
     name = b'; filename="a"' if named else b""
     head = b'--x\r\nContent-Disposition: form-data; name="dark"' + name + b"\r\n\r\n"
-    before_mb = memory_mb(pid_of(service, "http"))
+    before_mb = memory_mb(service.pid_of("http"))
     answer = chunked(web, (head if number == 0 else bytes(100_000) for number in range(1000)))
     answer.problem(413, "body")
-    assert memory_mb(pid_of(service, "http")) < before_mb + 30, "100 MB came"
+    assert memory_mb(service.pid_of("http")) < before_mb + 30, "100 MB came"
 
 
 def memory_mb(pid: int) -> float:
@@ -377,7 +377,7 @@ def test_checks_end_with_their_service(tmp_path: Path) -> None:
     web, slow = Http.of(service), slow_npz(700)
     try:
         with checking(service, web, slow):
-            os.kill(pid_of(service, "http"), signal.SIGKILL)
+            os.kill(service.pid_of("http"), signal.SIGKILL)
         wait_for(lambda: ready(web), "the HTTP process coming back")
         with checking(service, web, slow):
             assert service.stop() == 0
@@ -392,14 +392,14 @@ def ready(web: Http) -> bool:
 
 
 def test_nothing_is_left_of_all_this(service: RunningService, web: Http) -> None:
-    *_, run_dir = Path(f"/proc/{pid_of(service, 'http')}/cmdline").read_text().split("\0")[:-1]
+    *_, run_dir = Path(f"/proc/{service.pid_of('http')}/cmdline").read_text().split("\0")[:-1]
     checks = Path(run_dir) / "checks"
     wait_for(lambda: not list(checks.iterdir()), "the folders of checks being gone")
     assert checks.stat().st_mode & 0o077 == 0, "others can look into uploads"
 
 
 def test_folders_that_a_tidy_system_took_are_made_anew(service: RunningService, web: Http) -> None:
-    *_, run_dir = Path(f"/proc/{pid_of(service, 'http')}/cmdline").read_text().split("\0")[:-1]
+    *_, run_dir = Path(f"/proc/{service.pid_of('http')}/cmdline").read_text().split("\0")[:-1]
     wait_for(lambda: not list((Path(run_dir) / "checks").iterdir()), "no check")
     (Path(run_dir) / "checks").rmdir()
     stored = web.stored({"dark": npy(3 * ONE)}, activate=False)
