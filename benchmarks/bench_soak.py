@@ -168,9 +168,9 @@ def calibrating(
 
 def capacity_fps(args: argparse.Namespace) -> float:
     """What the service takes from a camera that waits for it."""
-    with harness.service(*flags(args, "block")) as served:
+    with harness.service(*flags(args, "block"), ready_s=operating.BUILD_S) as served:
         first = run(served.ingest, served.frames, FIRST_GUESS, 0, args.side)
-        frames = max(FIRST_GUESS, int(first["rate_fps"] * CAPACITY_S))
+        frames = max(FIRST_GUESS, int(first["rate_fps"] * CAPACITY_S / (10 if args.quick else 1)))
         row = run(served.ingest, served.frames, frames, 0, args.side)
     return float(row["rate_fps"])
 
@@ -178,7 +178,7 @@ def capacity_fps(args: argparse.Namespace) -> float:
 def soak(args: argparse.Namespace, rate_fps: float) -> dict[str, Any]:
     """The long run, and whether it held."""
     total_s = 60 * args.minutes
-    with harness.service(*flags(args, args.overload)) as served:
+    with harness.service(*flags(args, args.overload), ready_s=operating.BUILD_S) as served:
         ids = uploaded(served, args.side) if args.calibrations else []
         run(served.ingest, served.frames, FIRST_GUESS, rate_fps, args.side)  # warm
         with calibrating(served, ids, args.calibrations) as swaps:
@@ -233,12 +233,13 @@ def flags(args: argparse.Namespace, overload: str) -> list[str]:
     chosen += ["--no-publish-raw", "--engine", args.engine]
     if args.engine == "scgn":
         chosen += ["--network", args.network, "--shapes", f"{args.side}x{args.side}"]
-    return chosen
+    return [*chosen, *args.flags]
 
 
-def parsed() -> argparse.Namespace:
+def parsed(words: list[str] | None = None) -> argparse.Namespace:
     """The command's flags."""
     parser = harness.arguments(__doc__)
+    harness.add_flags(parser)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--load", type=float, default=0.8, help="share of the capacity")
     parser.add_argument("--rate", type=float, help="frames/s instead of a share")
@@ -247,7 +248,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--side", type=int, default=256, help="px")
     parser.add_argument("--overload", choices=("latest", "block"), default="latest")
     parser.add_argument("--calibrations", type=float, default=0.0, help="swaps a minute meanwhile")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     if args.quick:
         args.minutes /= 10
     return args

@@ -134,6 +134,7 @@ def filming(
         process = subprocess.Popen([sys.executable, *command])
         thread.start()
         try:
+            _first_frame(film, process)
             yield film
         finally:
             process.terminate()
@@ -141,6 +142,14 @@ def filming(
             thread.join()
     if not ended.is_set():
         raise RuntimeError("the end of the series did not come")
+
+
+def _first_frame(film: Film, process: subprocess.Popen[bytes]) -> None:
+    """Wait for it: a camera that is ended before it sends never says `end`."""
+    while not film.indices:
+        if process.poll() is not None:
+            raise RuntimeError(f"the camera ended with {process.returncode}")
+        time.sleep(0.02)
 
 
 def frame_ms(service: RunningService, rate_fps: float, side: int, references: References) -> float:
@@ -196,7 +205,8 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     known = [build_calibration(p["dark"], p["gain"], None, "multiply") for p in posted]
     references = References(names, known, side)
     flags = ["--network", names[0], "--shapes", f"{side}x{side}", "--overload", args.overload]
-    with harness.service(*flags, "--no-publish-raw", "--proof-frames", "0") as served:
+    flags += ["--no-publish-raw", "--proof-frames", "0", *args.flags]
+    with harness.service(*flags, ready_s=operating.BUILD_S) as served:
         ids = [
             operating.upload(served.http, "gain_convention=multiply", **arrays) for arrays in posted
         ]
@@ -207,7 +217,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         rate_fps = args.load * 1000 / max(times_ms.values())
         frame_s = 1 / rate_fps
         with filming(served, rate_fps, side, references) as calm:
-            time.sleep(BASELINE_S)
+            time.sleep(BASELINE_S / (10 if args.quick else 1))
         with filming(served, rate_fps, side, references) as film:
             time.sleep(10 * frame_s)
             spans = swaps_of(served, names, ids, args, frame_s)
@@ -228,9 +238,10 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def parsed() -> argparse.Namespace:
+def parsed(words: list[str] | None = None) -> argparse.Namespace:
     """The command's flags."""
     parser = harness.arguments(__doc__)
+    harness.add_flags(parser)
     parser.add_argument("--networks", nargs=2, default=["preview-clean", "tiny-clean"])
     parser.add_argument("--side", type=int, default=256, help="px")
     parser.add_argument(
@@ -240,9 +251,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--calibration-swaps", type=int, default=100)
     parser.add_argument("--model-swaps", type=int, default=20)
     parser.add_argument("--overload", choices=("latest", "block"), default="latest")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     if args.quick:
-        args.calibration_swaps, args.model_swaps = 10, 4
+        args.calibration_swaps //= 10
+        args.model_swaps //= 5
     return args
 
 

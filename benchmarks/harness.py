@@ -72,6 +72,11 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """`--flag=--backend=eager`: what a benchmark hands on to `scgn-live serve` besides its own."""
+    parser.add_argument("--flag", action="append", default=[], metavar="=FLAG", dest="flags")
+
+
 @contextlib.contextmanager
 def service(*flags: str, ready_s: float = READY_S) -> Iterator[RunningService]:
     """The real service on free ports, ready within `ready_s`, stopped at the end."""

@@ -58,6 +58,7 @@ def rows() -> list[tuple[str, str, str]]:
             service["command"],
         ),
         *backend_rows(),
+        *holding_rows(),
         (
             "check and decode one camera header (bare msgpack)",
             f"{wire['ingest']['decode_us']:.0f} µs "
@@ -92,6 +93,73 @@ def backend_rows() -> list[tuple[str, str, str]]:
             )
         )
     return lines
+
+
+def holding_rows() -> list[tuple[str, str, str]]:
+    """What holds under load, swaps, keys, faults and damaged bytes."""
+    soak, swaps, curve = result("bench_soak"), result("bench_swaps"), result("bench_curve")
+    chaos, fuzz = result("chaos"), result("fuzz")
+    run, ends, held = soak["soak"], soak["soak"]["ends"], soak["soak"]["processes"]["frames"]
+    latest, block = (soak["beyond"][policy] for policy in ("latest", "block"))
+    kills = chaos["next_good_frame_after_kill9_s"]["kill_frame_process_network"]
+    kinds = ("calibrations", "models")
+    shares = [f"{100 * row['share']:.0f} %" for name, row in curve.items() if "x" in name]
+    found = [len(fuzz[verb]["findings"]) for verb in ("wire", "calibrations")]
+    return [
+        (
+            f"`preview-clean`, 256x256, CPU, {len(run['by_minute'])} minutes at "
+            f"{run['rate_asked_fps']:.0f} frames/s, 80 % of the capacity: growth of resident "
+            f"memory; descriptors; p99 of the first and the last {ends['minutes']} minutes",
+            f"{100 * held['growth']:+.1f} %; {held['descriptors']['warm']} and "
+            f"{held['descriptors']['end']}; {ends['first_latency_ms']['p99']:.0f} and "
+            f"{ends['last_latency_ms']['p99']:.0f} ms",
+            soak["command"],
+        ),
+        (
+            "camera at twice the capacity: with `latest` the p99 age of published frames, in times "
+            "of one frame (4 slots); with `block` frames lost",
+            f"{latest['p99_age_in_service_times']:.1f}; "
+            f"{block['ledger']['expected'] - block['ledger']['published']} of "
+            f"{block['ledger']['expected']:,}",
+            soak["command"],
+        ),
+        (
+            f"{swaps['calibrations']['swaps']} calibration and {swaps['models']['swaps']} network "
+            "swaps under load: worst extra latency of a frame, in frame times; frames lost, mixed",
+            " and ".join(f"{swaps[kind]['worst_extra_frame_times']:.1f}" for kind in kinds)
+            + f"; {sum(map(count, swaps['lost'].values()))}, {len(swaps['mixed_frames'])}",
+            swaps["command"],
+        ),
+        (
+            "pass-through with CURVE beside the same without: rate at 256x256 and 1024x1024",
+            " and ".join(shares),
+            curve["command"],
+        ),
+        (
+            f"{chaos['strikes']:,} faults at random moments, each of {len(chaos['faults'])} at "
+            f"least {chaos['fewest_of_a_fault']} times: frames lost uncounted, hangs, restarts "
+            "by hand",
+            f"{chaos['frames_lost_uncounted']}, {chaos['hangs']}, {chaos['restarts_by_hand']}",
+            chaos["command"],
+        ),
+        (
+            f"next good frame after kill -9 of the frame process, `tiny-clean`, {kills['kills']} "
+            "times: median, worst",
+            f"{kills['median']:.1f} s, {kills['worst']:.1f} s",
+            chaos["command"],
+        ),
+        (
+            f"{fuzz['wire']['messages']:,} damaged messages and {fuzz['calibrations']['files']:,} "
+            "damaged calibration files: crashes, errors without a name, changes of state",
+            f"{found[0]} and {found[1]}",
+            fuzz["wire"]["command"],
+        ),
+    ]
+
+
+def count(bucket: int | dict[str, int]) -> int:
+    """Frames in a bucket of the ledger, all reasons together."""
+    return sum(bucket.values()) if isinstance(bucket, dict) else bucket
 
 
 def table() -> str:

@@ -263,6 +263,20 @@ def test_service_row_is_whole() -> None:
     assert set(row["added_ms"]) == {"p50", "p99"}
 
 
+def test_holding_rows_are_whole() -> None:
+    from benchmarks.gpu.holding import soak, swaps
+
+    few = ["--quick", "--overload", "block"]  # two busy cores are no device: a frame may wait
+    row = swaps(few, ("preview-clean", "tiny-clean"), 64, calibrations=40, models=10)
+    assert row["nothing_lost"]
+    assert row["mixed"] == 0
+    assert row["frames"] > 0
+    row = soak(few, "tiny-clean", 32, minutes=1)
+    assert row["holds"]["no_restart"]
+    assert row["rate_fps"] == pytest.approx(0.8 * row["capacity_fps"], rel=0.01)
+    assert row["last_p99_ms"] > 0
+
+
 def test_service_names_what_is_missing(monkeypatch, tmp_path) -> None:
     from benchmarks.gpu import services
     from benchmarks.gpu.rows import NotHere

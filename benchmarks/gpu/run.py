@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.gpu import engines, goals, pipelines, probe, services, whole
+from benchmarks.gpu import engines, goals, holding, pipelines, probe, services, whole
 from benchmarks.gpu.rows import Rows
 from benchmarks.gpu.sitting import CALL_S, Call, process, sit, unwind_when_told, work
 from benchmarks.gpu.whole import TO_END_S, machine
@@ -35,7 +35,7 @@ def stepped(stage: str, call: Call) -> dict[str, Any]:
 
 STEPPED = {
     "probe": probe.STAGE, "engines": engines.STAGE, "pipeline": pipelines.STAGE,
-    "service": services.STAGE,
+    "service": services.STAGE, "holding": holding.STAGE,
 }  # fmt: skip
 STAGES: dict[str, Callable[[Call], dict[str, Any]]] = {
     "tests": whole.tests, "train": whole.train_stage, "quality": whole.quality_stage,
