@@ -34,6 +34,15 @@ def frame_kind(text: str) -> tuple[tuple[int, int], str]:
     return (int(found[1]), int(found[2])), dtype
 
 
+def _unreadable(folder: Path) -> str | None:
+    """Why a folder cannot be listed. An unseen list would be an empty one: it refuses everybody."""
+    try:
+        next(folder.iterdir(), None)
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
 class Settings(BaseSettings):
     """Settings of one service; each field says its unit."""
 
@@ -232,8 +241,8 @@ class Settings(BaseSettings):
             raise ValueError(f"{', '.join(named)}: expected a curve_key beside it, got none")
         for key in ("camera_keys", "viewer_keys"):
             folder = getattr(self, key)
-            if folder is not None and not folder.is_dir():
-                raise ValueError(f"{key}: expected a folder of .key files, got {folder}")
+            if folder is not None and (reason := _unreadable(folder)):
+                raise ValueError(f"{key}: expected a folder of .key files, got {folder}: {reason}")
         if self.curve_key is not None and self.ingest_role != "pull-bind" and not self.ingest_key:
             raise ValueError("ingest_key: expected the camera's public key, as curve_key is set")
         return self

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import yaml
+from deployed import composed
 from support import ROOT, settings
 
 from scgn_live.sidecar.app import build_app
-
-DEPLOY = ROOT / "deploy"
 
 
 class Image(NamedTuple):
@@ -45,8 +43,7 @@ def image() -> Image:
 
 @pytest.fixture(scope="session")
 def compose() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
-    return found
+    return composed("compose.yaml")
 
 
 @pytest.fixture(scope="session")

@@ -9,14 +9,16 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from support import ROOT
+from deployed import DEPLOY, PAGE, composed
 
 from scgn_client.cli import _parser
 from scgn_live.config import load_settings
-from scgn_live.settings import Settings
+from scgn_live.settings import PREFIX, Settings
 
-DEPLOY = ROOT / "deploy"
 SECRETS = "/run/secrets/"
+SOCKETS = ("ingest", "frames", "latest")
+BASE, CURVE = "compose.yaml", "compose.curve.yaml"
+either = pytest.mark.parametrize("stack", [composed(BASE), composed(BASE, CURVE)], ids=["", "keys"])
 
 
 @pytest.fixture
@@ -38,11 +40,13 @@ def loaded(service: dict[str, Any], token: Path, monkeypatch: pytest.MonkeyPatch
 
 def mounts(service: dict[str, Any]) -> dict[str, str]:
     """Source -> target of every volume."""
-    return dict(entry.split(":")[:2] for entry in service.get("volumes", []))
+    entries = [v for v in service.get("volumes", []) if isinstance(v, str)]
+    return dict(entry.split(":")[:2] for entry in entries)
 
 
-def test_every_image_is_pinned(compose: dict[str, Any]) -> None:
-    for name, service in compose["services"].items():
+@either
+def test_every_image_is_pinned(stack: dict[str, Any]) -> None:
+    for name, service in stack["services"].items():
         assert re.search(r":v?\d+\.\d+\.\d+$", service["image"]), name
 
 
@@ -54,8 +58,9 @@ def test_every_mount_exists_or_is_a_volume(compose: dict[str, Any]) -> None:
             assert not bound or f"{source}:{mounts(service)[source]}:ro" in service["volumes"]
 
 
-def test_every_service_is_hardened_and_published_on_loopback_only(compose: dict[str, Any]) -> None:
-    for service in compose["services"].values():
+@either
+def test_every_service_is_hardened_and_published_on_loopback_only(stack: dict[str, Any]) -> None:
+    for service in stack["services"].values():
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
@@ -63,11 +68,10 @@ def test_every_service_is_hardened_and_published_on_loopback_only(compose: dict[
 
 
 def test_secrets_are_files_that_git_does_not_take(compose: dict[str, Any]) -> None:
-    page = (ROOT / "docs" / "deploy.md").read_text()
     for secret in compose["secrets"].values():
         path = DEPLOY / secret["file"]
         assert path.parent == DEPLOY / "secrets"
-        assert f"> deploy/secrets/{path.name}\n" in page
+        assert f"> deploy/secrets/{path.name}\n" in PAGE
     assert "*" in (DEPLOY / "secrets" / ".gitignore").read_text().splitlines()
     for service in compose["services"].values():
         assert set(service.get("secrets", [])) <= set(compose["secrets"])
@@ -77,9 +81,34 @@ def test_secrets_are_files_that_git_does_not_take(compose: dict[str, Any]) -> No
 
 def test_the_service_opens_http_alone(loaded: Settings, service: dict[str, Any]) -> None:
     assert not loaded.insecure
-    assert [k for k in ("ingest", "frames", "latest", "http") if loaded.beyond(k)] == ["http"]
+    assert [k for k in (*SOCKETS, "http") if loaded.beyond(k)] == ["http"]
     port = loaded.http_address[1]
     assert service["ports"] == [f"127.0.0.1:{port}:{port}"]
+
+
+def test_keys_publish_their_three_ports_where_the_operator_says() -> None:
+    published = composed(CURVE)["services"]["scgn-live"]["ports"]
+    ports = [Settings.model_fields[key].default.rpartition(":")[2] for key in SOCKETS]
+    assert published == [f"127.0.0.1:{port}:{port}" for port in ports]
+    more = set(re.findall(r'^ +- "(.+)"$', (DEPLOY / CURVE).read_text(), re.M))
+    assert more == {f"${{INSTRUMENT_ADDRESS:-127.0.0.1}}:{port}:{port}" for port in ports}
+    assert "export INSTRUMENT_ADDRESS=" in PAGE
+    # In an operator's shell it must be none that a service started there would take for a setting.
+    assert not "INSTRUMENT_ADDRESS".startswith(PREFIX)
+
+
+def test_keys_change_nothing_else() -> None:
+    over = composed(CURVE)
+    assert set(over) == {"services", "secrets"}
+    assert {name: set(found) for name, found in over["services"].items()} == {
+        "scgn-live": {"environment", "secrets", "volumes", "ports"},
+        "camera": {"command", "secrets"},
+    }
+    base = composed(BASE)["services"]["camera"]["command"]
+    assert over["services"]["camera"]["command"][: len(base)] == base
+    named = [v for v in over["services"]["scgn-live"]["environment"].values() if SECRETS in v]
+    named += [word for word in over["services"]["camera"]["command"] if SECRETS in word]
+    assert {value.removeprefix(SECRETS) for value in named} == set(over["secrets"])
 
 
 def test_it_may_write_where_it_must(service: dict[str, Any], image: Any) -> None:

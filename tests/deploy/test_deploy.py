@@ -216,6 +216,6 @@ def test_versions_are_the_projects(project: dict[str, Any]) -> None:
 def test_files_that_the_pages_name_exist() -> None:
     for page in ("deploy.md", "alerts.md"):
         text = (ROOT / "docs" / page).read_text()
-        named = set(re.findall(r"\bdeploy/[\w./-]+\.(?:yaml|yml|toml|service|json)\b", text))
+        named = set(re.findall(r"\bdeploy/[\w./-]+\.(?:yaml|yml|toml|service|json|conf)\b", text))
         assert named
         assert all((ROOT / name).exists() for name in named), page

@@ -6,30 +6,21 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from deployed import UNITS, curve_conf, unit, variables
 from support import ROOT
 
 from scgn_client.cli import _parser
 from scgn_live.__main__ import main
 from scgn_live.config import load_settings
-from scgn_live.settings import EXIT_CONFIG, Settings
+from scgn_live.settings import EXIT_CONFIG, PREFIX, Settings
 
-UNITS = ROOT / "deploy" / "systemd"
-
-
-def unit(name: str) -> dict[str, list[str]]:
-    """Key -> its values, over all sections."""
-    text = (UNITS / f"{name}.service").read_text().replace("\\\n", " ")
-    found: dict[str, list[str]] = defaultdict(list)
-    for line in text.splitlines():
-        if line and not line.startswith(("#", "[")):
-            key, _, value = line.partition("=")
-            found[key].append(value)
-    return found
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd is not installed"
+)
 
 
 def command(name: str) -> list[str]:
@@ -89,9 +80,38 @@ def test_the_camera_sends_what_the_service_takes() -> None:
     assert unit("scgn-live-camera")["BindsTo"] == ["scgn-live.service"]
 
 
+def test_drop_ins_for_keys_only_add() -> None:
+    """What they change is named here: nothing of the hardening is taken back."""
+    base, more = unit("scgn-live"), unit("scgn-live", curve_conf("scgn-live"))
+    changed = {key for key in more if more[key] != base.get(key)}
+    assert changed == {"LoadCredential", "Environment", "IPAddressDeny", "IPAddressAllow"}
+    assert all(more[key][: len(base.get(key, []))] == base.get(key, []) for key in changed)
+    base = unit("scgn-live-camera")
+    more = unit("scgn-live-camera", curve_conf("scgn-live-camera"))
+    assert {key for key in more if more[key] != base.get(key)} == {"LoadCredential", "ExecStart"}
+    (with_keys,) = more["ExecStart"]
+    assert shlex.split(with_keys)[: len(command("scgn-live-camera"))] == command("scgn-live-camera")
+
+
+def test_the_secret_key_is_a_credential_and_no_variable() -> None:
+    for name in ("scgn-live", "scgn-live-camera"):
+        found = unit(name, curve_conf(name))
+        secrets = [c for c in found["LoadCredential"] if "key_secret" in c]
+        assert len(secrets) == 1
+        said = [value for line in found.get("Environment", []) for value in line.split()]
+        named = [word for word in (*said, *shlex.split(found["ExecStart"][0])) if "secret" in word]
+        assert len(named) == 1
+        assert re.search(r"(%d|\$\{CREDENTIALS_DIRECTORY\})/[\w.]+$", named[0])
+        assert named[0].rpartition("/")[2] == secrets[0].partition(":")[0]
+    settings = {name for name in variables(unit("scgn-live", curve_conf("scgn-live")))
+                if name.startswith(PREFIX)}  # fmt: skip
+    assert {name.removeprefix(PREFIX).lower() for name in settings} <= set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("keys", [False, True], ids=["", "keys"])
 @pytest.mark.parametrize("name", ["scgn-live", "scgn-live-camera"])
-def test_hardened(name: str) -> None:
-    found = unit(name)
+def test_hardened(name: str, keys: bool) -> None:
+    found = unit(name, *([curve_conf(name)] if keys else []))
     for key in ("DynamicUser", "NoNewPrivileges", "PrivateTmp", "ProtectHome"):
         assert found[key] == ["yes"]
     assert found["ProtectSystem"] == ["strict"]
@@ -106,17 +126,32 @@ def test_programs_are_the_projects(project: dict[str, Any]) -> None:
     assert all(f"-m venv {program.parents[1]}\n" in page for program in programs)
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_systemd_agrees(tmp_path: Path) -> None:
-    copies = []
-    for path in UNITS.glob("*.service"):
-        copies.append(tmp_path / path.name)
+def verified(folder: Path, *paths: Path) -> tuple[int, list[str]]:
+    """What systemd says of copies of these units and drop-ins."""
+    for path in paths:
+        copy = folder / path.relative_to(UNITS)
+        copy.parent.mkdir(exist_ok=True)
         # The program is not installed here, and that it must be is not the question.
-        copies[-1].write_text(
-            re.sub(r"^(ExecStart=)\S+", r"\1/bin/true", path.read_text(), flags=re.M)
-        )
-    assert len(copies) == 2
-    words = ["systemd-analyze", "--man=no", "verify", *map(str, copies)]
+        copy.write_text(re.sub(r"^(ExecStart=)\S+", r"\1/bin/true", path.read_text(), flags=re.M))
+    words = ["systemd-analyze", "--man=no", "verify", *map(str, folder.glob("*.service"))]
     found = subprocess.run(words, capture_output=True, text=True)
     said = [line for line in (found.stdout + found.stderr).splitlines() if "scgn" in line]
-    assert (found.returncode, said) == (0, [])
+    return found.returncode, said
+
+
+@needs_systemd
+@pytest.mark.parametrize("pattern", ["*.service", "**/*.*"], ids=["", "keys"])
+def test_systemd_agrees(tmp_path: Path, pattern: str) -> None:
+    paths = [path for path in UNITS.glob(pattern) if path.is_file()]
+    assert len(paths) == (2 if pattern == "*.service" else 4)
+    assert verified(tmp_path, *paths) == (0, [])
+
+
+@needs_systemd
+def test_systemd_reads_the_drop_ins(tmp_path: Path) -> None:
+    """Else its silence about them would say nothing."""
+    drop_in = tmp_path / "scgn-live.service.d" / "wrong.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Service]\nIPAddressAllow=nowhere\n")
+    _, said = verified(tmp_path, UNITS / "scgn-live.service")
+    assert any("wrong.conf" in line for line in said)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -165,6 +167,54 @@ def test_keys_are_private_and_stay(keys: Path, capsys: pytest.CaptureFixture[str
     assert "there already" in capsys.readouterr().out
     assert {p: p.read_bytes() for p in keys.rglob("*.key*")} == before
     assert keys_command([str(keys), "--camera", "../cam"]) == 2
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_lists_alone_are_open_to_the_services_user(tmp_path: Path, umask: int) -> None:
+    """Keys are made by root, say, and the service runs as somebody else (DynamicUser, 10001)."""
+    before = os.umask(umask)
+    try:
+        assert keys_command([str(tmp_path / "keys"), "--camera", "cam", "--viewer", "wall"]) == 0
+        assert keys_command([str(tmp_path / "keys"), "--camera", "late"]) == 0
+    finally:
+        os.umask(before)
+    found = {p.relative_to(tmp_path).as_posix(): p for p in sorted(tmp_path.rglob("*"))}
+    open_to_all = {name: oct(stat.S_IMODE(p.stat().st_mode)) for name, p in found.items()
+                   if p.stat().st_mode & 0o077 and "hand-out/" not in name}  # fmt: skip
+    assert open_to_all == {
+        "keys": "0o711", "keys/service.key": "0o644",
+        "keys/cameras": "0o755", "keys/viewers": "0o755", "keys/viewers/wall.key": "0o644",
+        "keys/cameras/cam.key": "0o644", "keys/cameras/late.key": "0o644",
+    }  # fmt: skip
+    for place in (found["keys/hand-out"], *found["keys/hand-out"].iterdir()):
+        assert stat.S_IMODE(place.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_was_closed_stays_closed(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir(mode=0o700)
+    assert keys_command([str(tmp_path / "keys")]) == 0
+    assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else for a moment")
+@pytest.mark.parametrize("closed", ["", "cameras"])
+def test_a_list_that_the_service_may_not_read_is_a_wrong_setting(closed: str) -> None:
+    """Not a list of nobody, and no traceback."""
+    with tempfile.TemporaryDirectory() as made:  # pytest's own is closed to others
+        Path(made).chmod(0o711)
+        keys = Path(made) / "keys"
+        assert keys_command([str(keys)]) == 0
+        given = {"curve_key": keys / "service.key_secret", "camera_keys": keys / "cameras"}
+        try:
+            os.seteuid(65534)
+            assert Settings(**given).unguarded() == []
+            os.seteuid(0)
+            (keys / closed).chmod(0o700)
+            os.seteuid(65534)
+            with pytest.raises(ValueError, match=r"got \S+/cameras: Permission denied"):
+                Settings(**given)
+        finally:
+            os.seteuid(0)
 
 
 def test_secrets_are_never_shown(keys: Path) -> None:
