@@ -5,6 +5,7 @@
     python -m tests.fuzz again                                  whatever was found before
     python -m tests.fuzz corpus                                 write corpus/ anew
     python -m tests.fuzz.guided wire --seconds 600              by coverage, with atheris
+    python -m tests.fuzz keep wire FILE                         what that failed on, into found/
 
 A short run of each is in test_fuzz.py, which also tries everything in found/ again: what a long
 run finds is kept there, under the name of the harness that it came from.

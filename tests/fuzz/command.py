@@ -31,6 +31,9 @@ def parser() -> argparse.ArgumentParser:
         verb.add_argument("--seed", type=int, default=1)
         verb.add_argument("--save", action="store_true", help="write benchmarks/results/fuzz.json")
     verbs.add_parser("again", help="try everything in found/ again")
+    put = verbs.add_parser("keep", help="put what `guided` failed on into found/")
+    put.add_argument("harness", choices=("wire", "calibrations"))
+    put.add_argument("file", type=Path)
     verbs.add_parser("corpus", help="write corpus/ anew")
     return top
 
@@ -45,6 +48,9 @@ def main(words: list[str] | None = None) -> int:
         return 0
     if args.verb == "again":
         return again()
+    if args.verb == "keep":
+        print(keep_file(args.harness, args.file.read_bytes()))
+        return 0
     found = _wire(args) if args.verb == "wire" else _calibrations(args)
     result = {
         "command": "python -m tests.fuzz " + " ".join(words or sys.argv[1:]),
@@ -78,6 +84,18 @@ def keep(harness: str, content: bytes, ending: str) -> str:
     path = FOUND / f"{harness}-{hashlib.sha256(content).hexdigest()[:12]}{ending}"
     path.write_bytes(content)
     return path.name
+
+
+def keep_file(harness: str, content: bytes) -> str:
+    """A message, or a file as the reader of darks got it; the name in found/."""
+    if harness == "wire":
+        return keep(harness, content, ".bin")
+    from .calibrations import Job
+
+    job = Job("read", {"dark": ("a.mrc", content)})
+    (FOUND / job.name).mkdir(parents=True, exist_ok=True)
+    job.write(FOUND / job.name)
+    return job.name
 
 
 def again() -> int:

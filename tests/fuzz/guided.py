@@ -4,7 +4,8 @@
     python -m tests.fuzz.guided wire --seconds 600
     python -m tests.fuzz.guided calibrations --seconds 600
 
-Inputs that reach something new are kept in runs/fuzz/, to go on from; what fails goes to found/.
+Inputs that reach something new are kept in runs/fuzz/, to go on from; what fails lies beside them,
+and `python -m tests.fuzz keep wire|calibrations FILE` puts it into found/, to be tried for ever.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import contextlib
 import logging
 import os
+import resource
 import sys
 import tempfile
 import warnings
@@ -48,6 +50,10 @@ def calibrations() -> Callable[[bytes], None]:
     from scgn_live.checking.files import CheckError
     from scgn_live.checking.readers import read_stack
 
+    from .calibrations import MEMORY_MB
+
+    # As the service's checks have it: HDF5 can be made to ask for more than there is.
+    resource.setrlimit(resource.RLIMIT_AS, (round(MEMORY_MB * 1e6),) * 2)
     path = Path(tempfile.mkdtemp(prefix="scgn-fuzz-")) / "dark"
     warnings.simplefilter("ignore")
 
@@ -80,10 +86,9 @@ def main() -> None:
         once = {"wire": wire, "calibrations": calibrations}[args.target]()
     kept = KEPT / args.target
     kept.mkdir(parents=True, exist_ok=True)
-    (HERE / "found").mkdir(exist_ok=True)
     flags = [
         f"-max_total_time={args.seconds}", f"-max_len={LENGTHS[args.target]}",
-        f"-artifact_prefix={HERE / 'found'}{os.sep}{args.target}-", "-rss_limit_mb=4096",
+        f"-artifact_prefix={KEPT}{os.sep}{args.target}-", "-rss_limit_mb=4096",
         "-timeout=30",
     ]  # fmt: skip
     seeds = [str(HERE / "corpus" / name) for name in SEEDS[args.target]]
