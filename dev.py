@@ -4,7 +4,7 @@
     python3 dev.py demo      service, simulated camera, calibration, and a proof at the end
     python3 dev.py test      all tests that need no GPU
     python3 dev.py check     what CI runs: style, types, import contracts, known holes, tests
-    python3 dev.py bench     every benchmark that needs no GPU; --save writes the results
+    python3 dev.py bench     every benchmark that needs no GPU, an hour; --save writes the results
     python3 dev.py chaos     faults at random moments: --minutes N, --seed S, --fault NAME, --save
     python3 dev.py install   only make .venv
     python3 dev.py audit     the pinned packages against known holes, where an index tells any
@@ -40,7 +40,10 @@ ALONE = (
 )
 WORKERS = min(4, os.cpu_count() or 1)
 ACCEPTED: dict[str, str] = {}  # id of a known hole -> why it does not reach us
-BENCHMARKS = ("bench_wire", "bench_service", "bench_generator", "bench_backends", "bench_precision")
+BENCHMARKS = (
+    "bench_wire", "bench_service", "bench_generator", "bench_backends", "bench_precision",
+    "bench_proof", "bench_health", "bench_curve", "bench_swaps", "bench_soak",
+)  # fmt: skip
 
 
 def run(*command: str | Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,10 @@ class ModelControl:
     def _use(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Begin to build and warm that network; it takes over when it is ready."""
         self._started()
-        name, known = asked["name"], self.known()
+        known = self.known()
         if self._settings.engine != "scgn":
             raise ModelError("expected engine = scgn, got a service that passes frames through")
-        if name not in known:
-            raise ModelError(f"expected one of {', '.join(sorted(known))}, got {name!r}")
+        name = name_of(asked["name"], known)
         with self._lock:
             if self._state == "building":
                 raise ModelError(f"expected one at a time, {self._name} is being built")
@@ -123,6 +123,19 @@ class ModelControl:
         if self.engine is None:
             raise ModelError("starting: the network is not there yet")
         return self.engine
+
+
+def name_of(asked: str, known: dict[str, str]) -> str:
+    """A known name as it is, or that of the network with this id, as frames tell it; ModelError."""
+    from scgn.checkpoint import CheckpointError, load_network
+
+    if asked in known:
+        return asked
+    for name, place in known.items() if asked.startswith("scgn-") else ():
+        with suppress(CheckpointError):  # one that cannot be read is not it
+            if load_network(place).id == asked:
+                return name
+    raise ModelError(f"expected one of {', '.join(sorted(known))}, or an id, got {asked!r}")
 
 
 def kinds_of(status: dict[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ import ctypes
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from scgn_live.settings import EXIT_CONFIG, Settings
 LOG = logging.getLogger(__name__)
 BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 STEADY_S = 30.0  # a process that lived so long starts over with the shortest wait
+DESCRIPTORS = 65_536  # open files and sockets of a process, where it may have so many
 ROLES = ("frames", "http")
 # Threads of the network that wait for each other must sleep: spinning takes the core that another
 # stage or process needs (with one core busy, the same work took nine times as long).
@@ -120,6 +122,7 @@ def _settings_file(run_dir: Path) -> Path:
 def run_role(role: str, run_dir: Path) -> int:
     """One of the two processes, as the supervisor starts it."""
     die_with_parent()
+    take_descriptors()
     settings = Settings.model_validate_json(_settings_file(run_dir).read_text())
     set_up(settings.log_level, role)
     run = run_frames if role == "frames" else run_http
@@ -142,12 +145,13 @@ def run_http(settings: Settings, control: str) -> int:
 
     from scgn_live.sidecar.app import build_app
     from scgn_live.sidecar.live.routes import WEBSOCKET_SERVER
+    from scgn_live.sidecar.patience import PatientProtocol
 
     host, port = settings.http_address
     sockets: Any = WEBSOCKET_SERVER
     config = uvicorn.Config(
         build_app(settings, control), host, port, log_config=None, access_log=False,
-        timeout_graceful_shutdown=2, **sockets,
+        timeout_graceful_shutdown=2, http=PatientProtocol, **sockets,
     )  # fmt: skip
     try:
         listening = config.bind_socket()
@@ -170,6 +174,15 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         raise SystemExit(0)
+
+
+def take_descriptors() -> None:
+    """As many as the system allows us: the usual 1,024 are gone with a thousand connections, and
+    then neither a calibration can be read nor a probe answered.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def serve_command(flags: list[str]) -> int:

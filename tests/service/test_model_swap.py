@@ -88,6 +88,9 @@ def test_what_cannot_be_used_changes_nothing(tmp_path: Path) -> None:
         assert "broken" in told["detail"]
         use(app, "preview-clean")
         assert app.engine.state.processor.model != before
+        use(app, before)  # by the id that frames name
+        assert app.engine.state.processor.model == before
+        use(app, "preview-clean")
         app.models._previous({})
         wait_for(lambda: app.engine.state.processor.model == before, "the network before")
 

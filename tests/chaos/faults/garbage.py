@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -26,6 +27,7 @@ from chaos.zmtp import (
 )
 
 STRANGERS = 8  # a strike and port
+FLOOD = 300  # connections a port, at a time
 HELD_SHARE = 0.3  # of the strangers stay until the strike is over
 
 
@@ -94,6 +96,25 @@ def half_frames(stage: Stage, chance: random.Random) -> Iterator[None]:
 
     said = [_half(chance) for _ in range(60)]
     yield from _bother(stage, chance, ports, said, connect)
+    _nobody_came(stage, before)
+
+
+@fault("plain", "curve", keeps_mb=160)
+def connection_flood(stage: Stage, chance: random.Random) -> Iterator[None]:
+    """Hundreds of connections on every port that say nothing, or begin to: frames and probes go on
+    beside them.
+    """
+    before, ports, held = stage.rejected(), stage.ports().values(), []
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    beginnings = [b"", GREETING_3[: chance.randrange(1, 64)], b"GET /li", b"\x16\x03\x01\x02"]
+    try:
+        for _ in range(min(FLOOD, most // 8)):
+            held += [say(port, chance.choice(beginnings)) for port in ports]
+        assert stage.admin.live(), "the sidecar does not answer"
+        yield
+    finally:
+        for stranger in held:
+            stranger.close()
     _nobody_came(stage, before)
 
 
