@@ -11,7 +11,7 @@ from scgn_live.sidecar.models import PROBLEMS
 from scgn_live.sidecar.shelf import Shelf
 
 ASK_S = 5.0
-Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="of a network, or its id")]
+Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="or id of a network")]
 
 
 class Models(BaseModel):
