@@ -2,10 +2,10 @@
 whether any frame is lost or of two minds.
 
 The camera sends at a share of what the slower network can do. The worst latency of the frames that
-arrive during a swap, or within two frame times after it, is held against the median without swaps;
-a frame time is the camera's period. Each frame is compared, pixel by pixel, with what PyTorch makes
-of it with each network and calibration: it must be closest to those that its header names, and
-close.
+arrive during a swap, or within two frame times after it, is held against the median of the same
+network without swaps; a frame time is the camera's period. Each frame is compared, pixel by pixel,
+with what PyTorch makes of it with each network and calibration: it must be closest to those that
+its header names, and close.
 """
 
 from __future__ import annotations
@@ -180,12 +180,13 @@ def swaps_of(
 
 
 def cost(
-    film: Film, spans: list[tuple[float, float]], median_ms: float, frame_s: float
+    film: Film, spans: list[tuple[float, float]], usual_ms: dict[str, float], frame_s: float
 ) -> dict[str, Any]:
     """Of one kind of swap: the worst extra latency of a frame, ms and frame times."""
-    at_s, inside_ms = np.array(film.at_s), np.array(film.inside_ms)
+    at_s = np.array(film.at_s)
+    extra_ms = np.array(film.inside_ms) - [usual_ms[model] for model, _ in film.kinds]
     worst = [
-        inside_ms[(at_s >= begun_s) & (at_s <= ended_s + 2 * frame_s)].max(initial=0.0) - median_ms
+        extra_ms[(at_s >= begun_s) & (at_s <= ended_s + 2 * frame_s)].max(initial=0.0)
         for begun_s, ended_s in spans
     ]
     took_ms = [1000 * (ended_s - begun_s) for begun_s, ended_s in spans]
@@ -222,14 +223,13 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
             time.sleep(10 * frame_s)
             spans = swaps_of(served, names, ids, args, frame_s)
             time.sleep(10 * frame_s)
-    median_ms = float(np.median(calm.inside_ms))
     lost = {name: film.ledger[name] for name in ("missing", "dropped", "failed")}
     boundaries = sum(a != b for a, b in zip(film.kinds, film.kinds[1:], strict=False))
     return {
         "service_ms": times_ms, "rate_fps": round(rate_fps, 2),
         "frame_ms": round(1000 * frame_s, 1),
         "ids": ids, "without_swaps_ms": harness.percentiles(calm.inside_ms),
-        **{name: cost(film, found, median_ms, frame_s) for name, found in spans.items()},
+        **{name: cost(film, found, times_ms, frame_s) for name, found in spans.items()},
         "frames": len(film.indices), "ledger": film.ledger, "lost": lost,
         "boundaries": boundaries, "in_order": film.indices == list(range(len(film.indices))),
         "mixed_frames": film.mixed, "worst_agreement_db": round(min(film.agreement_db), 1),

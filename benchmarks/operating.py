@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TIMEOUT_S = 90.0
-POLL_S = 0.02
+POLL_S = 0.1  # often enough for a swap of a second; each question costs the service a turn
 BUILD_S = 300.0
 
 

@@ -102,17 +102,19 @@ def holding_rows() -> list[tuple[str, str, str]]:
     run, ends, held = soak["soak"], soak["soak"]["ends"], soak["soak"]["processes"]["frames"]
     latest, block = (soak["beyond"][policy] for policy in ("latest", "block"))
     kills = chaos["next_good_frame_after_kill9_s"]["kill_frame_process_network"]
-    kinds = ("calibrations", "models")
+    kinds, minutes = ("calibrations", "models"), run["sent"] / run["rate_asked_fps"] / 60
     shares = [f"{100 * row['share']:.0f} %" for name, row in curve.items() if "x" in name]
     found = [len(fuzz[verb]["findings"]) for verb in ("wire", "calibrations")]
     return [
         (
-            f"`preview-clean`, 256x256, CPU, {len(run['by_minute'])} minutes at "
-            f"{run['rate_asked_fps']:.0f} frames/s, 80 % of the capacity: growth of resident "
-            f"memory; descriptors; p99 of the first and the last {ends['minutes']} minutes",
+            f"`preview-clean`, 256x256, CPU, {minutes:.0f} minutes at "
+            f"{run['rate_asked_fps']:.0f} frames/s, 80 % of the capacity, `latest`: growth of "
+            f"resident memory; descriptors; p99 of the first and the last {ends['minutes']} "
+            "minutes; frames dropped",
             f"{100 * held['growth']:+.1f} %; {held['descriptors']['warm']} and "
             f"{held['descriptors']['end']}; {ends['first_latency_ms']['p99']:.0f} and "
-            f"{ends['last_latency_ms']['p99']:.0f} ms",
+            f"{ends['last_latency_ms']['p99']:.0f} ms; "
+            f"{100 * count(run['ledger']['dropped']) / run['sent']:.1f} %",
             soak["command"],
         ),
         (
