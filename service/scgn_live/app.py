@@ -50,12 +50,12 @@ class App:
         self.ring = Ring(settings.ring_slots, settings.overload, self._dropped)
         self.metrics = Metrics(self.ledger, self.ring, self._facts)
         self.calibrations = CalibrationControl(settings)
-        self.door = Doorkeeper(settings)
         self.ingest = FrameIngest(settings, self.ring, self.ledger)
         self.publisher = FramePublisher(settings, self.ring, self.ledger, self.metrics)
         self.engine: Engine
         self.stages: dict[str, Stage] = {}
         self.ended = threading.Event()
+        self.door = Doorkeeper(settings, self.ended.set)
         self.models = ModelControl(settings, self.ended)
         self.starting: str | None = "starting"  # what `start` is at; None once frames can come
         questions: dict[str, Handler] = {
@@ -161,14 +161,15 @@ class App:
 
     def failed_stage(self) -> str | None:
         """Name of a stage that died, None while all live."""
-        return next((s.name for s in self.stages.values() if s.error is not None), None)
+        dead = (s.name for s in self.stages.values() if s.error is not None)
+        return next(dead, "keys" if self.door.died else None)
 
     def exit_status(self) -> int:
         """Of the process, once it stopped."""
         errors = [s.error for s in self.stages.values() if s.error is not None]
         if any(getattr(error, "fatal", False) for error in errors):
             return EXIT_DEVICE_LOST
-        return EXIT_STAGE_DIED if errors else 0
+        return EXIT_STAGE_DIED if errors or self.door.died else 0
 
     # What the control socket answers.
 

@@ -68,9 +68,25 @@ class Child:
         self._thread.join()
 
     def _keep(self) -> None:
-        deaths = 0
+        deaths, first = 0, True
         while not self._stopping.is_set():
             began_s = time.monotonic()
+            status = self._run()
+            if self._stopping.is_set():
+                break
+            deaths = 1 if time.monotonic() - began_s > STEADY_S else deaths + 1
+            facts = {"role": self.role, "status": status, "deaths": deaths}
+            LOG.error("process ended", extra=facts)
+            if status == EXIT_CONFIG and first:
+                self.status = status
+                self._give_up.set()
+                return
+            first = False
+            self._stopping.wait(BACKOFF_S[min(deaths, len(BACKOFF_S)) - 1])
+
+    def _run(self) -> int | None:
+        """Its exit status; None when the system had no room for it, which may be over later."""
+        try:
             # Written anew: a system that tidies its temporary folders may have taken it.
             self._run_dir.mkdir(mode=0o700, exist_ok=True)
             _settings_file(self._run_dir).write_text(self._settings.model_dump_json())
@@ -79,19 +95,12 @@ class Child:
                 env=PASSIVE | os.environ,
                 start_new_session=True,  # Ctrl-C is the supervisor's: it stops both in order
             )
-            if self._stopping.is_set():  # asked while the process was being made
-                self._process.terminate()
-            status = self._process.wait()
-            if self._stopping.is_set():
-                break
-            deaths = 1 if time.monotonic() - began_s > STEADY_S else deaths + 1
-            facts = {"role": self.role, "status": status, "deaths": deaths}
-            LOG.error("process ended", extra=facts)
-            if status == EXIT_CONFIG and deaths == 1:
-                self.status = status
-                self._give_up.set()
-                return
-            self._stopping.wait(BACKOFF_S[min(deaths, len(BACKOFF_S)) - 1])
+        except OSError as error:
+            LOG.error("no process", extra={"role": self.role, "error": str(error)})
+            return None
+        if self._stopping.is_set():  # asked while the process was being made
+            self._process.terminate()
+        return self._process.wait()
 
 
 def serve(settings: Settings) -> int:
@@ -125,6 +134,8 @@ def run_role(role: str, run_dir: Path) -> int:
     take_descriptors()
     settings = Settings.model_validate_json(_settings_file(run_dir).read_text())
     set_up(settings.log_level, role)
+    # At DEBUG it would write what browsers say, the token among it.
+    logging.getLogger("uvicorn.error").setLevel(max(logging.INFO, logging.root.level))
     run = run_frames if role == "frames" else run_http
     return run(settings, control_endpoint(run_dir))
 

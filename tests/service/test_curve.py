@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -22,7 +23,9 @@ from scgn_client.keys import ClientKeys, client_keys
 from scgn_client.messages import PublishedFrame
 from scgn_client.receiver import FrameReceiver, LatestReceiver
 from scgn_client.sender import FrameSender
-from scgn_live.app import App
+from scgn_live import curve
+from scgn_live.app import EXIT_STAGE_DIED, App
+from scgn_live.curve import AllowList
 from scgn_live.keys import keys_command
 from scgn_live.settings import Settings
 
@@ -145,6 +148,38 @@ def test_viewer_is_let_in_once_its_key_is_on_the_list(app: App, keys: Path) -> N
         with suppress(ReceiveTimeout):  # refused a moment ago; after this one it is tried anew
             receiver.receive()
         assert receiver.receive(timeout_s=5).source == "", "the heartbeat of an idle service"
+
+
+def test_list_of_before_holds_while_the_system_is_short(
+    keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A camera that is refused for it would not be let in again by libzmq."""
+    own, cam = b"o" * 40, handed(keys, "cam").public
+    known = AllowList("cameras", keys / "cameras", own)
+    assert known.callback("", cam)
+
+    def short(path: Path) -> bytes:
+        raise KeyFileError(f"{path}: too many open files") from OSError(errno.EMFILE, "too many")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(curve, "read_public", short)
+        assert known.callback("", cam)
+        assert not known.callback("", b"x" * 40)
+    (keys / "cameras").rename(keys / "away")
+    assert not known.callback("", cam), "a folder that is gone lets nobody in"
+    assert known.callback("", own)
+    (keys / "away").rename(keys / "cameras")
+    assert known.callback("", cam)
+
+
+def test_process_ends_when_nobody_answers_about_keys(app: App) -> None:
+    authenticator = app.door._authenticator
+    assert authenticator is not None
+    assert app.failed_stage() is None
+    authenticator.pipe.send(b"TERMINATE")
+    assert app.ended.wait(10), "the process was not told to end"
+    assert app.failed_stage() == "keys"
+    assert app.exit_status() == EXIT_STAGE_DIED
 
 
 def test_raw_bytes_reach_nobody(app: App) -> None:

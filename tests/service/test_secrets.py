@@ -5,6 +5,7 @@ neither in its log, its answers, its metrics, its run folder, its state nor its 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -22,6 +23,8 @@ from pathlib import Path
 import pytest
 import zmq
 from support import noise_frame, wait_for
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 from zmq.auth import load_certificate
 from zmq.utils import z85
 
@@ -61,6 +64,13 @@ class Locked:
         except urllib.error.HTTPError as error:
             with error:
                 return error.read()
+
+    def look(self, token: str) -> None:
+        """As a browser: the token is the first word that it says."""
+        with connect(f"{self.service.http.replace('http', 'ws', 1)}/live/frames") as browser:
+            browser.send(json.dumps({"token": token}))
+            with contextlib.suppress(ConnectionClosed, TimeoutError):
+                browser.recv(timeout=2)
 
     def children(self) -> list[Path]:
         """Folders in /proc of the supervisor and its processes."""
@@ -103,6 +113,7 @@ def used_rightly(locked: Locked) -> None:
         camera.send(FRAME)
         assert isinstance(next(iter(viewer)), PublishedFrame)
     assert json.loads(locked.ask("/status"))["totals"]["published"] == {"all": 1}
+    locked.look(TOKEN)
 
 
 def used_wrongly(locked: Locked) -> None:
@@ -122,6 +133,8 @@ def used_wrongly(locked: Locked) -> None:
     for path in (f"/{TOKEN}", f"/status?token={TOKEN}", f"/calibrations/{TOKEN}", "/calibrations"):
         locked.ask(path)
         locked.ask(path, None)
+    for token in (NEARLY, "\ud800"):
+        locked.look(token)
     locked.ask("/calibrations", TOKEN, TOKEN.encode())
     header = f"GET /status HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
     http_port = service.http.rpartition(":")[2]
@@ -166,6 +179,7 @@ def test_log_tells_that_somebody_was_refused_and_no_secret(locked: Locked) -> No
     assert b"a connection with an unknown key was refused" in log
     assert b"broken.key: expected a file of `scgn-live keys`" in log
     assert b'"level": "DEBUG"' in log, "nothing is held back but what is secret"
+    assert b"Exception in ASGI" not in log
     tells_nothing(locked, log, "the log")
 
 

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,9 @@ from support import SHARED_DATA, Subscriber, event_parts, frame_parts, noise_fra
 from scgn.calibration import build_calibration
 from scgn_client.admin import Admin
 from scgn_client.errors import ServiceError
+from scgn_live import serve
 from scgn_live.running import NotStarted, RunningService, free_ports, start_service
+from scgn_live.settings import EXIT_CONFIG, Settings
 
 SHAPE = (32, 48)
 
@@ -41,6 +44,43 @@ def ready(service: RunningService) -> bool:
         return Admin(service.http, timeout_s=1).ready().ready
     except ServiceError:
         return False
+
+
+def test_supervisor_tries_again_when_the_system_had_no_room(service: RunningService) -> None:
+    words = Path(f"/proc/{service.pid_of('frames')}/cmdline").read_text().split("\0")
+    settings = Path(words[words.index("_frames") + 1]) / "settings.json"
+    settings.unlink()
+    settings.mkdir()  # as a full disk would: it cannot be written
+    os.kill(service.pid_of("frames"), signal.SIGKILL)
+    wait_for(lambda: '"no process"' in service.log.read_text(), "the supervisor saying so")
+    assert service.process.poll() is None
+    settings.rmdir()
+    wait_for(lambda: ready(service), "the frame process being back", 40)
+
+
+def test_settings_that_fail_later_do_not_end_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only at the very first start are they to blame: a port may be taken for a moment."""
+    monkeypatch.setattr(serve, "BACKOFF_S", (0.0,))
+    monkeypatch.setattr(serve, "STEADY_S", -1.0)  # each lived for long
+    given_up, statuses = threading.Event(), iter([70, EXIT_CONFIG, EXIT_CONFIG])
+    child = serve.Child("frames", Settings(), tmp_path, given_up)
+
+    def run() -> int:
+        status = next(statuses, None)
+        if status is None:
+            child._stopping.set()
+        return status or 0
+
+    monkeypatch.setattr(child, "_run", run)
+    child._keep()
+    assert not given_up.is_set()
+    monkeypatch.setattr(serve.Child, "_run", lambda _: EXIT_CONFIG)
+    wrong = serve.Child("frames", Settings(), tmp_path, given_up)
+    wrong._keep()
+    assert given_up.is_set()
+    assert wrong.status == EXIT_CONFIG
 
 
 def denoise_one(service: RunningService, series: str, frame: Any) -> tuple[dict[str, Any], Any]:

@@ -36,7 +36,7 @@ class Guard:
         """Whether a token is the right one, in a time that tells nothing of it."""
         if self._token is None:
             return True
-        given = (token or "").encode("utf-8", "surrogateescape")
+        given = (token or "").encode("utf-8", "surrogatepass")
         return hmac.compare_digest(given, self._token.encode())
 
     def origin_allowed(self, headers: Mapping[str, str]) -> bool:
