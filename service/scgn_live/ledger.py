@@ -13,7 +13,7 @@ from typing import Any
 from scgn_client.messages import Start
 from scgn_live.run import Run
 
-PAST_KEPT = 256  # runs remembered beside the newest of each series
+PAST_KEPT = 256  # runs remembered after they made room for others
 ARRIVALS_KEPT = 4096  # arrivals that the rate is taken from
 
 
@@ -31,10 +31,10 @@ class Ledger:
     def __init__(self, max_series: int) -> None:
         self._lock = threading.Lock()
         self._max_series = max_series
-        # A run is in one of these: the newest run of each series, those with an `end` out last;
-        self._runs: dict[tuple[str, str], Run] = {}
-        self._closing: list[Run] = []  # replaced or over the limit, their `end` still in line;
-        self._past: deque[Run] = deque(maxlen=PAST_KEPT)  # the same, their `end` out.
+        # A run is in one of these three.
+        self._runs: dict[tuple[str, str], Run] = {}  # the newest run of each series
+        self._closing: list[Run] = []  # replaced or over the limit, their `end` still in line
+        self._past: deque[Run] = deque(maxlen=PAST_KEPT)  # the same, their `end` out
         self._totals: Counter[tuple[str, str]] = Counter()
         self._arrivals_s: deque[float] = deque(maxlen=ARRIVALS_KEPT)
 
@@ -170,7 +170,7 @@ class Ledger:
                 run.overtaken -= 1
                 return None
             run.ended = run.closed = True
-            if self._runs.get(run.key) is run:
+            if self._runs.get(run.key) is run:  # to the end: what ended last is told last
                 self._runs[run.key] = self._runs.pop(run.key)
             elif run in self._closing:
                 self._closing.remove(run)
