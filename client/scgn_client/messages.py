@@ -44,12 +44,15 @@ class FrameHeader:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """A series closes after `frames` frames; `ledger` is there on the way out only."""
+    """A series closes after `frames` frames. On the way out only: its `ledger`, and `frame`, the
+    last published index, None when there was none.
+    """
 
     source: str
     series: str
     frames: int | None = None
     ledger: Mapping[str, Any] | None = None
+    frame: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,12 +190,22 @@ class FrameReceiver(_Subscriber):
         return message
 
     def _note_tail(self, seen: _SeriesSeen, message: Heartbeat | End) -> None:
-        """A heartbeat names the last published frame: what lies beyond ours was lost to us."""
-        last = message.frame if isinstance(message, Heartbeat) else None
+        """Heartbeat and end name the last published frame: what lies beyond ours was lost to us."""
+        last = _last_published(message)
         if seen.last is not None and last is not None and last > seen.last:
             gap = Gap(message.source, message.series, seen.last + 1, last, lost={})
             seen.gaps.append(gap)
             seen.last = last
+
+
+def _last_published(message: Heartbeat | End) -> int | None:
+    """The index that it names; an `end` without one still tells how many were published, and the
+    last of so many has at least that index less one.
+    """
+    if message.frame is not None or isinstance(message, Heartbeat):
+        return message.frame
+    published = (message.ledger or {}).get("published")
+    return published - 1 if type(published) is int else None
 
 
 class LatestReceiver(_Subscriber):

@@ -252,11 +252,11 @@ def decode_published(header: Buffer, pixels: Sequence[Buffer]) -> Published:
         if kind == "start":
             sizes = {k: _optional_positive(content, k) for k in ("exposure_ms", "pixel_size_nm")}
             return Start(source, series, **sizes, user=_map(content, "user"))
-        if kind == "end":
-            return End(source, series, _optional_uint(content, "frames"), _map(content, "ledger"))
-        if kind == "heartbeat":
+        if kind in ("end", "heartbeat"):
             last, ledger = _optional_uint(content, "frame"), _map(content, "ledger")
-            return Heartbeat(source, series, last, ledger)
+            if kind == "heartbeat":
+                return Heartbeat(source, series, last, ledger)
+            return End(source, series, _optional_uint(content, "frames"), ledger, last)
     except (LookupError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, WireError):
             raise

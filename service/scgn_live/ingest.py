@@ -12,9 +12,10 @@ from scgn_client.errors import WireError
 from scgn_client.messages import End, FrameHeader, Heartbeat, Ingest, Start
 from scgn_client.sockets import open_socket
 from scgn_live.curve import CAMERAS, camera_client_keys, server_keys
-from scgn_live.ledger import Arrival, Ledger, Run
+from scgn_live.ledger import Arrival, Ledger
 from scgn_live.logs import OncePerSecond
 from scgn_live.ring import Event, Ring
+from scgn_live.run import Run
 from scgn_live.settings import Settings
 
 LOG = logging.getLogger(__name__)

@@ -5,55 +5,16 @@ expected = published + dropped + failed + missing + in_flight
 
 from __future__ import annotations
 
-import bisect
 import threading
 import time
 from collections import Counter, deque
-from dataclasses import dataclass, field
 from typing import Any
 
 from scgn_client.messages import Start
+from scgn_live.run import Run
 
-ENDED_KEPT = 256  # runs whose ledger can still be asked for
+PAST_KEPT = 256  # runs remembered after they made room for others
 ARRIVALS_KEPT = 4096  # arrivals that the rate is taken from
-LOSSES_KEPT = 256  # losses not yet told, before neighbours are told as one
-
-
-@dataclass(eq=False)
-class Run:
-    """One series from its start to its end; all counts in frames.
-
-    Only the ledger changes it, but for `announced`: the ingest has put its `start` in line.
-    """
-
-    start: Start
-    expected: int = 0
-    published: int = 0
-    missing: int = 0
-    in_flight: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    failed: Counter[str] = field(default_factory=Counter)
-    rejected: Counter[str] = field(default_factory=Counter)
-    last_published: int | None = None
-    announced: bool = False
-    ended: bool = False
-    fell_silent: bool = False  # ended by the service, so a frame may open it anew
-    restart: Start | None = None
-    touched_s: float = field(default_factory=time.monotonic)
-    # (last index, reason, frames), by index: told in the header of the next published frame.
-    losses: list[tuple[int, str, int]] = field(default_factory=list)
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.start.source, self.start.series
-
-    def buckets(self) -> dict[str, Any]:
-        """The map that `end` and heartbeats carry."""
-        return {
-            "expected": self.expected, "published": self.published, "missing": self.missing,
-            "in_flight": self.in_flight, "dropped": dict(self.dropped),
-            "failed": dict(self.failed), "rejected": dict(self.rejected),
-        }  # fmt: skip
 
 
 class Arrival:
@@ -70,9 +31,10 @@ class Ledger:
     def __init__(self, max_series: int) -> None:
         self._lock = threading.Lock()
         self._max_series = max_series
+        # A run is in one of these three.
         self._runs: dict[tuple[str, str], Run] = {}  # the newest run of each series
-        self._closing: list[Run] = []  # ended or replaced, frames may still be in flight
-        self._past: deque[Run] = deque(maxlen=ENDED_KEPT)
+        self._closing: list[Run] = []  # replaced or over the limit, their `end` still in line
+        self._past: deque[Run] = deque(maxlen=PAST_KEPT)  # the same, their `end` out
         self._totals: Counter[tuple[str, str]] = Counter()
         self._arrivals_s: deque[float] = deque(maxlen=ARRIVALS_KEPT)
 
@@ -113,29 +75,36 @@ class Ledger:
     def run_of(self, source: str, series: str, index: int) -> tuple[Run, list[Run]]:
         """The run that a frame belongs to, opened if need be, and runs to end before it.
 
-        A frame 0 after a second `start` begins the series anew and ends the run before.
+        A frame 0 after a second `start` begins the series anew and ends the run before. A new
+        index resumes a run that the service had ended: what was seen of it stays seen.
         """
         with self._lock:
-            run = self._runs.get((source, series))
-            if run is None or run.fell_silent:
-                start = Start(source, series) if run is None else run.start
-                return self._begin(start), self._over_limit()
-            if run.restart is not None and not run.ended:
+            run = self._known(source, series)
+            if run is None:
+                return self._begin(Start(source, series)), self._over_limit()
+            if run.restart is not None and (run.resumable or not run.ended):
                 restart, run.restart = run.restart, None
                 if index == 0:
-                    run.ended = True
-                    return self._begin(restart), [run]
-            return run, []
+                    over = [] if run.ended else [run]
+                    run.end()
+                    return self._begin(restart), over + self._over_limit()
+            if run.resumable and index >= run.expected:
+                self._resume(run)
+            return run, self._over_limit()
 
     def recall(self, source: str, series: str, frames: int | None) -> list[Run]:
         """An `end` comes: a series unheard of, whose frames were lost with the process before this
-        one, is opened, so that `announce` can count them. Runs to end before it.
+        one, is opened, and one that the service had ended too early is resumed, so that `announce`
+        can count what never arrived. Runs to end before it.
         """
         with self._lock:
-            remembered = (*self._runs.values(), *self._closing, *self._past)
-            if not frames or any(run.key == (source, series) for run in remembered):
-                return []
-            self._begin(Start(source, series))
+            run, frames = self._known(source, series), frames or 0
+            if run is None and frames:
+                self._begin(Start(source, series))
+            elif run is not None and run.resumable:
+                run.resumable = False
+                if frames > run.expected:
+                    self._resume(run)
             return self._over_limit()
 
     def announce(self, source: str, series: str, frames: int | None) -> Run | None:
@@ -147,7 +116,7 @@ class Ledger:
             if frames is not None and frames > run.expected:
                 self._lose(run, "missing", frames - 1, frames - run.expected)
                 run.expected = frames
-            run.ended = True
+            run.end()
             return run
 
     def touch(self, source: str, series: str) -> None:
@@ -166,9 +135,9 @@ class Ledger:
         with self._lock:
             limit = time.monotonic() - idle_s
             quiet = [run for run in self._runs.values() if run.touched_s < limit]
-            late = [run for run in quiet if not run.ended and run.in_flight == 0]
+            late = [r for r in quiet if not (r.ended or r.in_flight or r.overtaken)]
             for run in late:
-                run.ended = run.fell_silent = True
+                run.end(resumable=True)
             return late
 
     # Outcomes: each frame in flight meets exactly one.
@@ -176,36 +145,36 @@ class Ledger:
     def publish(self, run: Run, index: int) -> dict[str, int]:
         """One frame leaves; returns what was lost of its series since the one before, by reason."""
         with self._lock:
-            self._leave(run)
+            run.leave()
             run.published += 1
             run.last_published = index
             self._totals["published", ""] += 1
-            told = bisect.bisect_left(run.losses, (index, "", 0))
-            lost: Counter[str] = Counter()
-            for _, reason, frames in run.losses[:told]:
-                lost[reason] += frames
-            del run.losses[:told]
-            return dict(lost)
+            return run.tell(index)
 
     def drop(self, run: Run, index: int, reason: str) -> None:
         """One frame in flight is let go on purpose."""
         with self._lock:
-            self._leave(run)
+            run.leave()
             self._lose(run, "dropped", index, 1, reason)
 
     def fail(self, run: Run, index: int, reason: str) -> None:
         """One frame in flight could not be processed."""
         with self._lock:
-            self._leave(run)
+            run.leave()
             self._lose(run, "failed", index, 1, reason)
 
-    def close(self, run: Run) -> dict[str, Any]:
-        """The run's `end` goes out: its final buckets. It stays in the status for a while."""
+    def close(self, run: Run) -> dict[str, Any] | None:
+        """The run's `end` goes out: its buckets. None: it must not, the run was resumed before."""
         with self._lock:
-            run.ended = True
-            if run not in self._past:
+            if run.overtaken:
+                run.overtaken -= 1
+                return None
+            run.ended = run.closed = True
+            if self._runs.get(run.key) is run:  # to the end: what ended last is told last
+                self._runs[run.key] = self._runs.pop(run.key)
+            elif run in self._closing:
+                self._closing.remove(run)
                 self._past.append(run)
-            self._closing = [other for other in self._closing if other is not run]
             return run.buckets()
 
     # Questions.
@@ -215,23 +184,17 @@ class Ledger:
         with self._lock:
             return [(run, run.buckets()) for run in self._runs.values() if not run.ended]
 
-    def last_runs(self) -> list[tuple[Run, dict[str, Any]]]:
-        """The newest run of each source, open or not, with its buckets."""
+    def beating_runs(self) -> list[tuple[Run, dict[str, Any]]]:
+        """Open runs, and the last run of each source that has none open, with their buckets."""
         with self._lock:
-            newest = {run.start.source: run for run in (*self._past, *self._runs.values())}
-            return [(run, run.buckets()) for run in newest.values()]
+            last = {run.start.source: run for run in self._remembered()}
+            opened = [run for run in self._runs.values() if not run.ended]
+            return [(run, run.buckets()) for run in dict.fromkeys((*opened, *last.values()))]
 
     def snapshot(self) -> list[dict[str, Any]]:
-        """Every run that is remembered, oldest first, with state and buckets."""
+        """Every run that is remembered, oldest first and open ones last, as the status shows it."""
         with self._lock:
-            runs = dict.fromkeys((*self._past, *self._closing, *self._runs.values()))
-            return [
-                {"source": run.start.source, "series": run.start.series,
-                 "state": "ended" if run.ended else "open",
-                 "exposure_ms": run.start.exposure_ms, "pixel_size_nm": run.start.pixel_size_nm,
-                 "last_published": run.last_published, **run.buckets()}
-                for run in runs
-            ]  # fmt: skip
+            return [run.row() for run in self._remembered()]
 
     def rate_in_fps(self, window_s: float) -> float:
         """Frames that came in over the last `window_s`, per second."""
@@ -247,62 +210,55 @@ class Ledger:
 
     # Inside the lock.
 
+    def _remembered(self) -> list[Run]:
+        """Every run, oldest first, open ones last."""
+        newest = sorted(self._runs.values(), key=lambda run: not run.ended)
+        return [*self._past, *self._closing, *newest]
+
+    def _known(self, source: str, series: str) -> Run | None:
+        """The newest run of a series, as long as it is remembered."""
+        key = source, series
+        if (run := self._runs.get(key)) is not None:
+            return run
+        older = (*reversed(self._closing), *reversed(self._past))
+        return next((run for run in older if run.key == key), None)
+
     def _begin(self, start: Start) -> Run:
         key = (start.source, start.series)
-        before = self._runs.pop(key, None)
-        if before is not None and before not in self._past:
-            self._closing.append(before)
+        if (before := self._runs.pop(key, None)) is not None:
+            self._put_away(before)
         run = self._runs[key] = Run(start)
         self._totals["series", ""] += 1
         return run
 
+    def _resume(self, run: Run) -> None:
+        """Back among the newest, from wherever it was."""
+        self._runs.pop(run.key, None)
+        for place in (self._closing, self._past):
+            if run in place:
+                place.remove(run)
+        run.resume()
+        self._runs[run.key] = run
+
+    def _put_away(self, run: Run) -> None:
+        (self._past if run.closed else self._closing).append(run)
+
     def _over_limit(self) -> list[Run]:
-        """Runs beyond the limit, idlest first: open ones are ended, ended ones forgotten."""
+        """Runs beyond the limit, idlest first: open ones are ended, ended ones put away."""
         late = []
         while len(self._runs) > self._max_series:
             oldest = min(self._runs.values(), key=lambda run: (not run.ended, run.touched_s))
             del self._runs[oldest.key]
             if not oldest.ended:
-                oldest.ended = True
+                oldest.end(resumable=True)
                 late.append(oldest)
-            if oldest not in self._past:
-                self._closing.append(oldest)
+            self._put_away(oldest)
         return late
 
     def _reject(self, run: Run, reason: str) -> None:
         run.rejected[reason] += 1
         self._totals["rejected", reason] += 1
 
-    def _leave(self, run: Run) -> None:
-        assert run.in_flight > 0, f"no frame of {run.key} is in flight"
-        run.in_flight -= 1
-
     def _lose(self, run: Run, bucket: str, index: int, frames: int, reason: str = "") -> None:
-        if bucket == "missing":
-            run.missing += frames
-        else:
-            getattr(run, bucket)[reason] += frames
+        run.lose(bucket, index, frames, reason)
         self._totals[bucket, reason] += frames
-        self._remember(run, index, reason or bucket, frames)
-        if len(run.losses) > LOSSES_KEPT:
-            self._merge_oldest(run)
-
-    @staticmethod
-    def _remember(run: Run, last: int, reason: str, frames: int) -> None:
-        """Note frames up to `last`; runs of neighbours lost for one reason are one entry."""
-        place = bisect.bisect_left(run.losses, (last, "", 0))
-        if place:
-            before, its_reason, its_frames = run.losses[place - 1]
-            if its_reason == reason and before == last - frames:
-                run.losses[place - 1] = (last, reason, its_frames + frames)
-                return
-        run.losses.insert(place, (last, reason, frames))
-
-    @staticmethod
-    def _merge_oldest(run: Run) -> None:
-        """Losses of changing reasons and nothing published: tell the oldest of each as one."""
-        half = LOSSES_KEPT // 2
-        merged: dict[str, tuple[int, int]] = {}
-        for index, reason, frames in run.losses[:half]:
-            merged[reason] = (index, merged.get(reason, (0, 0))[1] + frames)
-        run.losses[:half] = sorted((i, reason, n) for reason, (i, n) in merged.items())

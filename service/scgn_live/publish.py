@@ -14,9 +14,10 @@ from zmq.utils.monitor import recv_monitor_message
 from scgn_client import wire
 from scgn_client.sockets import SOCKET_BUFFER_BYTES, open_socket
 from scgn_live.curve import VIEWERS, server_keys
-from scgn_live.ledger import Ledger, Run
+from scgn_live.ledger import Ledger
 from scgn_live.metrics import Metrics
 from scgn_live.ring import Event, Ring, Slot
+from scgn_live.run import Run
 from scgn_live.settings import Settings
 
 LOG = logging.getLogger(__name__)
@@ -162,10 +163,10 @@ class FramePublisher:
 
     def _end(self, run: Run, reason: str) -> None:
         source, series = run.key
-        buckets = self._ledger.close(run)
-        parts = wire.encode_event(
-            "end", source, series, frames=buckets["expected"], ledger=buckets, reason=reason
-        )
+        if (buckets := self._ledger.close(run)) is None:
+            return
+        content = {"frames": buckets["expected"], "frame": run.last_published, "reason": reason}
+        parts = wire.encode_event("end", source, series, ledger=buckets, **content)
         self._frames.send_multipart(parts)
         LOG.info("series ended", extra={"source": source, "series": series, **buckets})
 
@@ -186,16 +187,19 @@ class FramePublisher:
         to all, and a thousand of them to a thousand would stop the frames.
         """
         topics, end_s = set(), time.monotonic() + NOTES_S
-        while (note := _next_note(self._frames)) is not None and time.monotonic() < end_s:
+        # Time first: a note that is read and then left has nobody to send its `start`.
+        while time.monotonic() < end_s and (note := _next_note(self._frames)) is not None:
             if note[:1] == SUBSCRIBES:
                 topics.add(note[1:])
         return tuple(topics)
 
     def _beat(self) -> None:
-        """Once a second: end idle series, and a heartbeat for each open one or for the service."""
+        """Once a second: end idle series, and a heartbeat for each open one, for the last one of a
+        source that has none open (its tail may have been missed), or for the service.
+        """
         for run in self._ledger.idle(self._settings.series_idle_s):
             self._end(run, reason="idle")
-        runs = self._ledger.open_runs() or self._ledger.last_runs()
+        runs = self._ledger.beating_runs()
         for run, buckets in runs:
             source, series = run.key
             last = run.last_published

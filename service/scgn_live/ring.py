@@ -20,7 +20,7 @@ import zmq
 from numpy.typing import NDArray
 
 from scgn_client.messages import FrameHeader
-from scgn_live.ledger import Run
+from scgn_live.run import Run
 
 EVENTS_MAX = 256  # starts and ends that may wait; beyond, the ingest waits
 

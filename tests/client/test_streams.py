@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import numpy as np
@@ -87,6 +88,50 @@ def test_what_this_subscriber_missed_is_told_from_what_the_service_lost() -> Non
     inner, tail = receiver.gaps()
     assert (inner.first, inner.last, dict(inner.lost), inner.unseen) == (1, 5, {"overload": 2}, 3)
     assert (tail.first, tail.last, tail.unseen) == (7, 9, 3), "loss at the tail is seen"
+
+
+END = {"v": 1, "type": "end", "source": "cam", "series": "s", "frames": 9, "reason": "end"}
+
+
+@pytest.mark.parametrize(
+    ("told", "last"),
+    [({"frame": 7, "ledger": {"published": 3}}, 7), ({"ledger": {"published": 6}}, 5), ({}, None)],
+)
+def test_an_end_shows_what_was_missed_at_the_tail(told: dict[str, Any], last: int | None) -> None:
+    """One that names no frame shows at least what its count of published ones needs."""
+    with zmq.Context.instance().socket(zmq.XPUB) as service:
+        service.bind("tcp://127.0.0.1:*")
+        with FrameReceiver(service.getsockopt_string(zmq.LAST_ENDPOINT)) as receiver:
+            assert service.recv() == b"\x01"
+            service.send_multipart(published_parts(2, {}))
+            for _ in range(2):
+                service.send_multipart([b"cam", msgpack.packb({**END, **told})])
+            assert len(list(receiver.frames(until_end=True))) == 1
+            receiver.receive()
+    gaps = [(gap.first, gap.last, gap.unseen) for gap in receiver.gaps()]
+    assert gaps == ([] if last is None else [(3, last, last - 2)]), "and once"
+
+
+def test_a_viewer_of_two_cameras_learns_of_a_tail_that_it_missed(app: App) -> None:
+    """It joins after one camera's last frames and its end, while the other goes on."""
+    ends = app.endpoints()
+    with FrameSender(ends["ingest"], "open") as other:
+        other.send(noise_frame(0))
+        with FrameSender(ends["ingest"], "over") as sender:
+            with FrameReceiver(ends["frames"], "over") as receiver:
+                receiver.receive()
+                sender.send(noise_frame(0))
+                while not isinstance(receiver.receive(), PublishedFrame):
+                    continue
+                receiver.close()  # away, while the rest leaves
+                for n in range(1, 4):
+                    sender.send(noise_frame(n))
+                sender.end()
+                wait_for(lambda: app.ledger.totals()["published", ""] == 5, "the tail leaving")
+                receiver.start()
+                wait_for(lambda: receiver.receive() and receiver.gaps(), "the tail being told")
+    (gap,) = receiver.gaps()
+    assert (gap.source, gap.first, gap.last, gap.unseen) == ("over", 1, 3, 3)
 
 
 def published_parts(index: int, lost: dict[str, int]) -> list[bytes]:

@@ -27,8 +27,9 @@ from scgn_client.messages import FrameHeader, Start
 from scgn_live import app as service
 from scgn_live.app import EXIT_DEVICE_LOST, App
 from scgn_live.engine import Engine, EngineState
-from scgn_live.ledger import Ledger, Run
+from scgn_live.ledger import Ledger
 from scgn_live.ring import Event, Overload, Ring, Slot
+from scgn_live.run import Run
 from scgn_live.stage import Stage
 
 SHAPE = (8, 6)

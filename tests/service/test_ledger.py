@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from support import adds_up
 
 from scgn_client.messages import Start
-from scgn_live.ledger import LOSSES_KEPT, Arrival, Ledger, Run
+from scgn_live.ledger import PAST_KEPT, Arrival, Ledger
+from scgn_live.run import LOSSES_KEPT, Run
 
 
 def arrived(ledger: Ledger, run: Run, *indices: int) -> list[str]:
@@ -127,17 +129,122 @@ def test_idle_runs_are_ended_once_nothing_of_them_is_in_flight() -> None:
     assert ledger.open_runs() == []
 
 
-def test_a_series_that_fell_silent_opens_anew_with_its_next_frame() -> None:
-    ledger = Ledger(4)
+def silent(ledger: Ledger, *indices: int) -> Run:
+    """A run that published these and was ended by the service."""
     run, _ = ledger.open(Start("cam", "s", exposure_ms=2.0))
     assert run is not None
+    arrived(ledger, run, *indices)
+    for index in indices:
+        ledger.publish(run, index)
+    assert ledger.idle(-1) == [run]
+    return run
+
+
+def test_a_series_that_fell_silent_goes_on_where_it_was() -> None:
+    ledger = Ledger(4)
+    run = silent(ledger, *range(10))
+    assert ledger.close(run) is not None
+    run.announced = True
+    again, over = ledger.run_of("cam", "s", 3)
+    assert (again, over, run.ended) == (run, [], True), "what was seen opens nothing"
+    assert arrived(ledger, run, 3) == [Arrival.DUPLICATE]
+    again, _ = ledger.run_of("cam", "s", 11)
+    assert (again, run.ended, run.announced) == (run, False, False), "its start is said again"
+    assert arrived(ledger, run, 11) == [Arrival.ACCEPTED]
+    assert ledger.publish(run, 11) == {"missing": 1}
+    assert ledger.announce("cam", "s", 12) is run
+    buckets = ledger.close(run)
+    assert buckets is not None
+    assert (buckets["expected"], buckets["published"], buckets["missing"]) == (12, 11, 1)
+    assert adds_up(buckets)
+    assert len(ledger.snapshot()) == ledger.totals()["series", ""] == 1
+
+
+def test_start_begins_a_silent_series_anew() -> None:
+    ledger = Ledger(4)
+    run = silent(ledger, 0, 1)
+    again, _ = ledger.open(Start("cam", "s"))
+    assert again not in (None, run)
+    assert ledger.run_of("cam", "s", 0) == (again, [])
+
+
+def test_frame_zero_after_a_start_and_a_silence_begins_anew() -> None:
+    ledger = Ledger(4)
+    run = new_run(ledger)
     arrived(ledger, run, 0)
     ledger.publish(run, 0)
-    assert ledger.idle(-1) == [run]
+    ledger.open(Start("cam", "s", exposure_ms=3.0))
+    ledger.close(ledger.idle(-1)[0])
+    again, over = ledger.run_of("cam", "s", 0)
+    assert (again.start.exposure_ms, over) == (3.0, []), "its end was said before"
+    assert arrived(ledger, again, 0) == [Arrival.ACCEPTED]
+
+
+def test_end_of_a_silent_series_tells_what_never_came_and_is_final() -> None:
+    ledger = Ledger(4)
+    run = silent(ledger, 0, 1)
+    ledger.close(run)
+    assert ledger.recall("cam", "s", 5) == []
+    assert ledger.announce("cam", "s", 5) is run
+    assert (ledger.close(run) or {})["missing"] == 3
+    assert ledger.run_of("cam", "s", 7) == (run, [])
+    assert arrived(ledger, run, 7) == [Arrival.ENDED]
+
+
+def test_series_that_was_put_away_goes_on_before_its_end_is_said() -> None:
+    """Its end is still in line: it is not said, for it is not true any more."""
+    ledger = Ledger(1)
+    run = new_run(ledger)
+    arrived(ledger, run, 0)
+    other, over = ledger.run_of("cam", "other", 0)
+    assert over == [run]
+    again, over = ledger.run_of("cam", "s", 1)
+    assert (again, over) == (run, [other])
+    assert arrived(ledger, run, 0, 1) == [Arrival.DUPLICATE, Arrival.ACCEPTED]
+    assert ledger.close(run) is None
+    assert ledger.close(other) is not None
+    assert [r for r, _ in ledger.open_runs()] == [run]
+    assert ledger.announce("cam", "s", 2) is run
+    assert ledger.close(run) is not None
+
+
+def test_a_series_that_ended_and_was_put_away_publishes_nothing_again() -> None:
+    ledger = Ledger(1)
+    run = new_run(ledger)
+    arrived(ledger, run, 0, 1)
+    ledger.announce("cam", "s", 2)
+    ledger.close(run)
+    new_run(ledger, "other")
     again, _ = ledger.run_of("cam", "s", 1)
-    assert again is not run
-    assert again.start.exposure_ms == 2.0
-    assert arrived(ledger, again, 1) == [Arrival.ACCEPTED]
+    assert again is run
+    assert arrived(ledger, run, 1, 2) == [Arrival.DUPLICATE, Arrival.ENDED]
+
+
+@pytest.mark.parametrize("limit", [1, 300])
+def test_thousands_of_series_leave_a_bounded_memory(limit: int) -> None:
+    ledger = Ledger(limit)
+    for round_ in range(4):
+        for n in range(1000):
+            run, over = ledger.open(Start(f"cam{n % 2}", f"s{round_ if n % 2 else n}"))
+            for late in over:
+                ledger.close(late)
+            assert run is not None
+            if n % 3:
+                ledger.announce(*run.key, 0)
+            ledger.close(run)
+    assert len(ledger.snapshot()) <= limit + PAST_KEPT
+
+
+def test_a_source_that_is_open_beats_and_so_does_the_last_run_of_another() -> None:
+    ledger = Ledger(8)
+    for source, series in (("a", "one"), ("b", "one"), ("a", "two"), ("b", "two"), ("c", "one")):
+        run, _ = ledger.run_of(source, series, 0)
+        if source != "c":
+            ledger.announce(*run.key, None)
+            ledger.close(run)
+    assert {run.key for run, _ in ledger.beating_runs()} == {
+        ("a", "two"), ("b", "two"), ("c", "one"),
+    }  # fmt: skip
 
 
 def test_losses_between_frames_still_in_flight_are_told_in_their_own_gap() -> None:

@@ -11,9 +11,9 @@ import pytest
 import zmq
 
 from scgn_client.messages import FrameHeader, Start
-from scgn_live.ledger import Run
 from scgn_live.recent import CollectionError, Collector, RecentFrames, save_stack
 from scgn_live.ring import Slot
+from scgn_live.run import Run
 
 SHAPE = (10, 20)
 FRAME_MB = 10 * 20 * 2 / 1e6

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from support import noise_frame, wait_for
 
 from scgn_client.messages import FrameHeader, Start
-from scgn_live.ledger import Run
 from scgn_live.ring import Event, Overload, Ring, Slot, State
+from scgn_live.run import Run
 
 RUN = Run(Start("cam", "s"))
 

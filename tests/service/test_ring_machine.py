@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from scgn_client.messages import FrameHeader, Start
-from scgn_live.ledger import Run
 from scgn_live.ring import Event, Overload, Ring, Slot, State
+from scgn_live.run import Run
 
 RUN = Run(Start("cam", "s"))
 SHAPES = ((4, 4), (4, 6))
