@@ -26,6 +26,8 @@ NOTES_S = 0.02  # of subscriptions at a time: a peer that subscribes without end
 SUBSCRIBES = b"\x01"
 DISPLAY_SAMPLES = 40  # a side: levels from 1,600 pixels cost a hundredth of a frame's percentile
 DISPLAY_FRACTION = 0.005
+QUEUE_MIN = 2  # frames: with fewer a viewer that is a little late misses every other one
+SAID_BYTES_MAX = 512  # by a subscriber: a topic of 64 bytes, or CURVE's handshake, which takes more
 
 
 def display_levels(frame: NDArray[Any]) -> list[float]:
@@ -36,6 +38,19 @@ def display_levels(frame: NDArray[Any]) -> list[float]:
     high = sample.size - 1 - low
     ordered = np.partition(sample, (low, high))
     return [float(ordered[low]), float(ordered[high])]
+
+
+def queue_length(settings: Settings) -> int:
+    """Frames kept for one slow subscriber: as many of the largest announced kind as `subscriber_mb`
+    holds, at most `subscriber_queue`.
+    """
+    denoised = np.dtype(settings.output_dtype).itemsize
+    sizes = [
+        rows * columns * (denoised + settings.publish_raw * np.dtype(dtype).itemsize)
+        for (rows, columns), dtype in settings.frame_kinds
+    ]
+    fit = int(settings.subscriber_mb * 1e6 / max(1, *sizes))
+    return min(settings.subscriber_queue, max(QUEUE_MIN, fit))
 
 
 class FramePublisher:
@@ -57,7 +72,7 @@ class FramePublisher:
         """Bind both sockets; zmq.ZMQError when an address is taken."""
         keys = server_keys(self._settings, VIEWERS)
         self._frames = open_socket(zmq.XPUB, keys=keys)
-        self._frames.setsockopt(zmq.SNDHWM, self._settings.subscriber_queue)
+        self._frames.setsockopt(zmq.SNDHWM, queue_length(self._settings))
         # Every subscriber is announced, not only the first of a topic: each gets its `start`.
         self._frames.setsockopt(zmq.XPUB_VERBOSE, 1)
         self._latest = open_socket(zmq.PUB, keys=keys)
@@ -72,7 +87,7 @@ class FramePublisher:
         for socket, (name, endpoint) in zip(
             (self._frames, self._latest), places.items(), strict=True
         ):
-            socket.setsockopt(zmq.MAXMSGSIZE, 4096)  # subscribers have only topics to say
+            socket.setsockopt(zmq.MAXMSGSIZE, SAID_BYTES_MAX)
             try:
                 socket.bind(endpoint)
             except zmq.ZMQError:
