@@ -138,7 +138,7 @@ class Settings(BaseSettings):
     )  # fmt: skip
     memory_mb: FiniteFloat | None = Field(
         None, gt=0,
-        description="memory at which the frame process is made anew, MB; unset: 3/4 of what there is",
+        description="memory at which the frame process is made anew, MB; unset: 3/4 of all",
     )  # fmt: skip
     ready_s: FiniteFloat = Field(
         2, gt=0, description="not ready once the frame loop stood so long, s"

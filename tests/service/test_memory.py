@@ -142,7 +142,7 @@ def test_memory_that_grows_slowly_ends_the_process_in_order(service: RunningServ
 
 def test_memory_that_cannot_be_enough_ends_the_service_at_once(tmp_path: Path) -> None:
     flags = ["--state-dir", str(tmp_path), "--engine", "pass-through", "--memory-mb", "20"]
-    with pytest.raises(NotStarted, match="memory_mb: expected more than the .* MB .*, got 20 MB"):
+    with pytest.raises(NotStarted, match=r"memory_mb: expected more than the .* MB .*, got 20 MB"):
         start_service(flags)
 
 

@@ -184,9 +184,9 @@ def giant_parts(stage: Stage, chance: random.Random) -> Iterator[None]:
     yield
 
 
-@fault()
+@fault(keeps_mb=128)  # glibc's: the next message has it again, and twenty took no more than two
 def endless_parts(stage: Stage, chance: random.Random) -> Iterator[None]:
-    """Messages of tens of MB in parts that ZeroMQ takes, never ended: what it kept is given back."""
+    """Tens of MB in parts that ZeroMQ takes, never ended, then cut: memory does not add up."""
     ports = stage.ports()
     for name, kind, size in (("ingest", b"PUSH", chance.choice(PARTS)), ("frames", b"SUB", 512)):
         block = zmtp_frame(bytes(size), MORE) * max(1, 2**18 // size)
