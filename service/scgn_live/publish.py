@@ -40,16 +40,21 @@ def display_levels(frame: NDArray[Any]) -> list[float]:
     return [float(ordered[low]), float(ordered[high])]
 
 
-def queue_length(settings: Settings) -> int:
-    """Frames kept for one slow subscriber: as many of the largest announced kind as `subscriber_mb`
-    holds, at most `subscriber_queue`.
-    """
+def announced_bytes(settings: Settings) -> int:
+    """Pixels of the largest of `shapes` as it is published, bytes."""
     denoised = np.dtype(settings.output_dtype).itemsize
     sizes = [
         rows * columns * (denoised + settings.publish_raw * np.dtype(dtype).itemsize)
         for (rows, columns), dtype in settings.frame_kinds
     ]
-    fit = int(settings.subscriber_mb * 1e6 / max(1, *sizes))
+    return max(sizes, default=0)
+
+
+def queue_length(settings: Settings) -> int:
+    """Frames kept for one slow subscriber: as many of the largest announced kind as `subscriber_mb`
+    holds, at most `subscriber_queue`.
+    """
+    fit = int(settings.subscriber_mb * 1e6 / max(1, announced_bytes(settings)))
     return min(settings.subscriber_queue, max(QUEUE_MIN, fit))
 
 
@@ -66,6 +71,7 @@ class FramePublisher:
         self._connections: zmq.Socket[bytes]
         self._viewing: set[int] = set()  # descriptors of the connections to `latest`
         self._greeted_s = self._beat_s = 0.0
+        self._largest_bytes = announced_bytes(settings)
         self.endpoints: dict[str, str] = {}
 
     def open(self) -> None:
@@ -153,6 +159,7 @@ class FramePublisher:
             "calibration": slot.calibration, "model": slot.model, "engine": slot.engine,
             "lost": lost,
         }  # fmt: skip
+        self._warn_of(sum(array.nbytes for array in channels.values()))
         parts = wire.encode_published(content, channels)
         self._frames.send_multipart(parts, flags=zmq.SNDMORE)
         for position, array in enumerate(channels.values(), start=1):
@@ -160,6 +167,17 @@ class FramePublisher:
         if self._viewing:
             pixels = [wire.pixels(array) for array in channels.values()]
             self._latest.send(wire.join_latest([*parts, *pixels]), copy=False)
+
+    def _warn_of(self, frame_bytes: int) -> None:
+        # The queues' length is as it was at `bind`: setting SNDHWM later crashes libzmq when a
+        # subscriber is just leaving.
+        if frame_bytes <= self._largest_bytes:
+            return
+        self._largest_bytes = frame_bytes
+        most_mb = queue_length(self._settings) * frame_bytes / 1e6
+        if most_mb > self._settings.subscriber_mb:
+            facts = {"expected_mb": self._settings.subscriber_mb, "may_take_mb": round(most_mb)}
+            LOG.warning("frames larger than `shapes`: a slow subscriber takes more", extra=facts)
 
     def _send_pixels(self, slot: Slot, array: NDArray[Any], flags: int) -> None:
         # The camera's own message is passed on without a copy; a result is copied by ZeroMQ, so

@@ -30,6 +30,7 @@ from support import (
 from benchmarks.processes import sample
 from scgn_client.admin import Admin
 from scgn_client.errors import ServiceError
+from scgn_live.app import App
 from scgn_live.memory import EXIT_MEMORY, MB, SHARE, Watchdog, available_mb, resident_mb
 from scgn_live.publish import queue_length
 from scgn_live.running import NotStarted, RunningService, start_service
@@ -49,10 +50,12 @@ def topics() -> bytes:
     return b"".join(frame(b"\x01" + os.urandom(500)) for _ in range(100))
 
 
-WITHOUT_END: list[tuple[str, bytes, Callable[[], bytes]]] = [
-    ("ingest", b"PUSH", parts(1 << 20)), ("ingest", b"PUSH", parts(100)),
-    ("frames", b"SUB", parts(500)), ("frames", b"SUB", topics),
-]  # fmt: skip
+WITHOUT_END: dict[str, tuple[str, bytes, Callable[[], bytes]]] = {
+    "large parts": ("ingest", b"PUSH", parts(1 << 20)),
+    "small parts": ("ingest", b"PUSH", parts(100)),
+    "a subscriber's parts": ("frames", b"SUB", parts(500)),
+    "topics": ("frames", b"SUB", topics),
+}
 
 
 @pytest.fixture
@@ -104,10 +107,11 @@ def outgrown(service: RunningService) -> dict[str, Any]:
     return row
 
 
-@pytest.mark.parametrize(("name", "kind", "more"), WITHOUT_END)
+@pytest.mark.parametrize("what", WITHOUT_END)
 def test_what_comes_without_end_restarts_the_frame_process(
-    service: RunningService, name: str, kind: bytes, more: Callable[[], bytes]
+    service: RunningService, what: str
 ) -> None:
+    name, kind, more = WITHOUT_END[what]
     pid, end_s = service.pid_of("frames"), time.monotonic() + 60
     with shake_hands(port(getattr(service, name)), kind, 20) as peer:
         with contextlib.suppress(OSError):  # cut off by the end of the process
@@ -216,11 +220,30 @@ def test_a_stalled_subscriber_costs_what_the_settings_say(tmp_path: Path) -> Non
     ):
         for index in range(12):
             camera.send_multipart(frame_parts("s", index, pixels))
-        wait_for(lambda: app.ledger.totals().get(("published", "")) == 12, "twelve frames")
+        published(app, 12)
         came = 0
         while (header := sub.next()[0])["type"] != "heartbeat" or header["frame"] != 11:
             came += header["type"] == "frame"
     assert 2 <= came <= 6
+
+
+@pytest.mark.parametrize(("side", "is_said"), [(64, False), (256, True)])
+def test_frames_that_were_not_announced_are_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, side: int, is_said: bool
+) -> None:
+    with (
+        running_app(tmp_path, shapes=("16x16",), subscriber_mb=2) as app,
+        push(app.ingest.endpoint) as camera,
+    ):
+        for index in range(3):
+            camera.send_multipart(frame_parts("s", index, noise_frame(1, (side, side))))
+        published(app, 3)
+    said = [row for row in caplog.records if "frames larger" in row.message]
+    assert len(said) == is_said
+
+
+def published(app: App, count: int) -> None:
+    wait_for(lambda: app.ledger.totals().get(("published", "")) == count, f"{count} frames out")
 
 
 @pytest.mark.parametrize("name", ["frames", "latest"])

@@ -184,7 +184,7 @@ def giant_parts(stage: Stage, chance: random.Random) -> Iterator[None]:
     yield
 
 
-@fault(keeps_mb=128)  # glibc's: the next message has it again, and twenty took no more than two
+@fault(keeps_mb=128)  # glibc's, for the next message: it stops growing after some
 def endless_parts(stage: Stage, chance: random.Random) -> Iterator[None]:
     """Tens of MB in parts that ZeroMQ takes, never ended, then cut: memory does not add up."""
     ports = stage.ports()
