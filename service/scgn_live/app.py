@@ -23,6 +23,7 @@ from scgn_live.curve import Doorkeeper
 from scgn_live.engine import Engine, EngineState
 from scgn_live.ingest import FrameIngest
 from scgn_live.ledger import Ledger
+from scgn_live.memory import CHECK_S, EXIT_MEMORY, Watchdog
 from scgn_live.metrics import Facts, Metrics
 from scgn_live.model_control import ModelControl
 from scgn_live.processor import build_processor
@@ -50,6 +51,7 @@ class App:
         self.ring = Ring(settings.ring_slots, settings.overload, self._dropped)
         self.metrics = Metrics(self.ledger, self.ring, self._facts)
         self.calibrations = CalibrationControl(settings)
+        self.memory = Watchdog(settings.memory_mb)
         self.ingest = FrameIngest(settings, self.ring, self.ledger)
         self.publisher = FramePublisher(settings, self.ring, self.ledger, self.metrics)
         self.engine: Engine
@@ -102,6 +104,7 @@ class App:
         self.ring.keep_in(processor.host)
         if calibration is not None:
             processor.prepare(calibration)
+        self.memory.must_fit()
         self.door.open()
         self._begin(publish=self.publisher, ingest=self.ingest)
         self.calibrations.engine = self.models.engine = self.engine
@@ -254,7 +257,9 @@ def versions() -> dict[str, str]:
 
 
 def run(settings: Settings, control: str) -> int:
-    """The frame process until SIGTERM, SIGINT or the death of a stage; returns the exit status."""
+    """The frame process until SIGTERM, SIGINT, the death of a stage or the end of its memory;
+    returns the exit status.
+    """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     app = App(settings, control)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -267,8 +272,11 @@ def run(settings: Settings, control: str) -> int:
         LOG.error("cannot start", extra={"error": str(error)})
         return EXIT_CONFIG
     gc.freeze()  # what start-up made lives for ever: collections need not look at it again
-    while not app.ended.wait(0.5):  # a wait without end can sleep through a signal
+    outgrown = False
+    while not app.ended.wait(CHECK_S) and not (outgrown := app.memory.outgrown()):
         pass
+    if outgrown:
+        app.memory.end_soon()  # what fills it goes on while the process stops
     LOG.info("stopping", extra={"died": app.failed_stage()})
     app.stop()
-    return app.exit_status()
+    return EXIT_MEMORY if outgrown else app.exit_status()

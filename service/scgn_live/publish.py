@@ -27,6 +27,8 @@ NOTES_S = 0.02  # of subscriptions at a time: a peer that subscribes without end
 SUBSCRIBES = b"\x01"
 DISPLAY_SAMPLES = 40  # a side: levels from 1,600 pixels cost a hundredth of a frame's percentile
 DISPLAY_FRACTION = 0.005
+QUEUE_MIN = 2  # frames: with fewer a viewer that is a little late misses every other one
+SAID_BYTES_MAX = 512  # by a subscriber: a topic of 64 bytes, or CURVE's handshake, which takes more
 
 
 def display_levels(frame: NDArray[Any]) -> list[float]:
@@ -37,6 +39,24 @@ def display_levels(frame: NDArray[Any]) -> list[float]:
     high = sample.size - 1 - low
     ordered = np.partition(sample, (low, high))
     return [float(ordered[low]), float(ordered[high])]
+
+
+def announced_bytes(settings: Settings) -> int:
+    """Pixels of the largest of `shapes` as it is published, bytes."""
+    denoised = np.dtype(settings.output_dtype).itemsize
+    sizes = [
+        rows * columns * (denoised + settings.publish_raw * np.dtype(dtype).itemsize)
+        for (rows, columns), dtype in settings.frame_kinds
+    ]
+    return max(sizes, default=0)
+
+
+def queue_length(settings: Settings) -> int:
+    """Frames kept for one slow subscriber: as many of the largest announced kind as `subscriber_mb`
+    holds, at most `subscriber_queue`.
+    """
+    fit = int(settings.subscriber_mb * 1e6 / max(1, announced_bytes(settings)))
+    return min(settings.subscriber_queue, max(QUEUE_MIN, fit))
 
 
 class FramePublisher:
@@ -52,13 +72,14 @@ class FramePublisher:
         self._connections: zmq.Socket[bytes]
         self._viewing: set[int] = set()  # descriptors of the connections to `latest`
         self._greeted_s = self._beat_s = 0.0
+        self._largest_bytes = announced_bytes(settings)
         self.endpoints: dict[str, str] = {}
 
     def open(self) -> None:
         """Bind both sockets; zmq.ZMQError when an address is taken."""
         keys = server_keys(self._settings, VIEWERS)
         self._frames = open_socket(zmq.XPUB, keys=keys)
-        self._frames.setsockopt(zmq.SNDHWM, self._settings.subscriber_queue)
+        self._frames.setsockopt(zmq.SNDHWM, queue_length(self._settings))
         # Every subscriber is announced, not only the first of a topic: each gets its `start`.
         self._frames.setsockopt(zmq.XPUB_VERBOSE, 1)
         self._latest = open_socket(zmq.PUB, keys=keys)
@@ -73,7 +94,7 @@ class FramePublisher:
         for socket, (name, endpoint) in zip(
             (self._frames, self._latest), places.items(), strict=True
         ):
-            socket.setsockopt(zmq.MAXMSGSIZE, 4096)  # subscribers have only topics to say
+            socket.setsockopt(zmq.MAXMSGSIZE, SAID_BYTES_MAX)
             try:
                 socket.bind(endpoint)
             except zmq.ZMQError:
@@ -139,6 +160,7 @@ class FramePublisher:
             "calibration": slot.calibration, "model": slot.model, "engine": slot.engine,
             "lost": lost,
         }  # fmt: skip
+        self._warn_of(sum(array.nbytes for array in channels.values()))
         parts = wire.encode_published(content, channels)
         self._frames.send_multipart(parts, flags=zmq.SNDMORE)
         for position, array in enumerate(channels.values(), start=1):
@@ -146,6 +168,17 @@ class FramePublisher:
         if self._viewing:
             pixels = [wire.pixels(array) for array in channels.values()]
             self._latest.send(wire.join_latest([*parts, *pixels]), copy=False)
+
+    def _warn_of(self, frame_bytes: int) -> None:
+        # The queues' length is as it was at `bind`: setting SNDHWM later crashes libzmq when a
+        # subscriber is just leaving.
+        if frame_bytes <= self._largest_bytes:
+            return
+        self._largest_bytes = frame_bytes
+        most_mb = queue_length(self._settings) * frame_bytes / 1e6
+        if most_mb > self._settings.subscriber_mb:
+            facts = {"expected_mb": self._settings.subscriber_mb, "may_take_mb": round(most_mb)}
+            LOG.warning("frames larger than `shapes`: a slow subscriber takes more", extra=facts)
 
     def _send_pixels(self, slot: Slot, array: NDArray[Any], flags: int) -> None:
         # The camera's own message is passed on without a copy; a result is copied by ZeroMQ, so

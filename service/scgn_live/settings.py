@@ -130,8 +130,16 @@ class Settings(BaseSettings):
 
     publish_raw: bool = Field(True, description="send the raw frame beside the denoised one")
     subscriber_queue: int = Field(
-        64, ge=1, description="frames kept for a slow subscriber before it misses some"
+        64, ge=1, description="most frames kept for a slow subscriber before it misses some"
     )
+    subscriber_mb: FiniteFloat = Field(
+        256, gt=0,
+        description="memory for them, of the largest of `shapes`, MB; two are kept at least",
+    )  # fmt: skip
+    memory_mb: FiniteFloat | None = Field(
+        None, gt=0,
+        description="memory at which the frame process is made anew, MB; unset: 3/4 of all",
+    )  # fmt: skip
     ready_s: FiniteFloat = Field(
         2, gt=0, description="not ready once the frame loop stood so long, s"
     )

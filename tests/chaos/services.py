@@ -22,11 +22,13 @@ from scgn_live.running import RunningService, free_ports
 
 READY_S = 90.0
 DISK = "size=2m"  # of the state folder where a small disk may be mounted
-SMALL = ("--max-rows", "64", "--max-columns", "64", "--subscriber-queue", "4000")
+SMALL = (
+    "--max-rows", "64", "--max-columns", "64", "--shapes", "32x48", "--subscriber-queue", "4000",
+)  # fmt: skip
 PASS = ("--engine", "pass-through")
 NETWORK = (
-    "--engine", "scgn", "--backend", "eager", "--network", "tiny-clean", "--shapes", "32x48",
-    "--threads", "1", "--proof-frames", "0",
+    "--engine", "scgn", "--backend", "eager", "--network", "tiny-clean", "--threads", "1",
+    "--proof-frames", "0",
 )  # fmt: skip
 FLAGS = {"plain": PASS, "network": NETWORK, "faulty": PASS, "latest": PASS, "curve": PASS}
 KINDS = tuple(FLAGS)

@@ -16,9 +16,13 @@ from chaos.frames import SHAPE, frame_of
 from chaos.stage import Stage, until
 from chaos.table import fault
 from chaos.watcher import DEADLINE_S
+from chaos.zmtp import MORE, part, shake_hands
+from chaos.zmtp import frame as zmtp_frame
 
 LIAR = "liar"
 MESSAGES = 60
+PARTS = (256, 4096, 2**16)  # bytes of one; up to 8 times the largest frame's are let in
+ENDLESS_BYTES = 40 << 20
 Message = tuple[str, list[bytes]]  # the reason it must be rejected for, and its parts
 
 
@@ -177,6 +181,20 @@ def giant_parts(stage: Stage, chance: random.Random) -> Iterator[None]:
         seen = stage.watcher.ended(series, LIAR)[0]
     indices = [frame.frame for frame in seen.frames]
     assert seen.ledger == foretell(indices, index + 1).ledger, f"{seen.ledger} for {indices}"
+    yield
+
+
+@fault(keeps_mb=128)  # glibc's, for the next message: it stops growing after some
+def endless_parts(stage: Stage, chance: random.Random) -> Iterator[None]:
+    """Tens of MB in parts that ZeroMQ takes, never ended, then cut: memory does not add up."""
+    ports = stage.ports()
+    for name, kind, size in (("ingest", b"PUSH", chance.choice(PARTS)), ("frames", b"SUB", 512)):
+        block = zmtp_frame(bytes(size), MORE) * max(1, 2**18 // size)
+        stranger = shake_hands(ports[name], kind, DEADLINE_S)
+        for _ in range(chance.randrange(ENDLESS_BYTES // 2, ENDLESS_BYTES) // len(block)):
+            stranger.sendall(block)
+        time.sleep(chance.uniform(0, 0.2))
+        part(stranger, chance)
     yield
 
 
