@@ -1,8 +1,8 @@
 """A network on a device for any camera: lanes by shape, built aside, frames in flight.
 
 Frames never wait for a build: a shape that was not asked for begins on the `eager` lane, another
-process builds its engine, and the lane is replaced between two frames. One thread sees to these builds:
-the lanes that wait for theirs are its queue, bounded as they are.
+process builds its engine, and the lane is replaced between two frames. One thread builds; the
+lanes that wait for it are its queue, and bounded.
 """
 
 from __future__ import annotations
@@ -268,7 +268,7 @@ class StreamDenoiser:
         }  # fmt: skip
 
     def close(self) -> None:
-        """End the build under way, begin no other; frames in flight are the caller's to wait for."""
+        """End the build under way and begin none; frames in flight are the caller's to wait for."""
         self._stopping.set()
         with self._lock:
             self._closed, builder = True, self._builder
