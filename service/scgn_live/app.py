@@ -35,6 +35,7 @@ from scgn_live.stage import Stage
 LOG = logging.getLogger(__name__)
 EXIT_STAGE_DIED = 70  # a supervisor restarts the process; sysexits' "internal software error"
 EXIT_DEVICE_LOST = 71  # likewise, but it was the device that failed: sysexits' "system error"
+DRAIN_S = 0.5  # of a stop, at most, for what waits on the ingest socket
 SWITCH_INTERVAL_S = 5e-4  # threads hand over the interpreter sooner than the default 5 ms
 
 
@@ -136,8 +137,7 @@ class App:
         deadline_s = time.monotonic() + self.settings.shutdown_s
         if self.failed_stage() is not None:
             self.ring.stop()  # nothing will leave it: an ingest that waits for room waits in vain
-        self.stages["ingest"].stop(self.settings.shutdown_s)
-        self.ring.stop()
+        self._stop_ingest(deadline_s)
         if self.failed_stage() is None:
             self.ring.drain(deadline_s - time.monotonic())
         for name in ("engine", "complete", "publish"):
@@ -155,6 +155,18 @@ class App:
             if not self.stages[name].alive:  # sockets belong to the thread that still holds them
                 part.close()
         self.door.close()
+
+    def _stop_ingest(self, deadline_s: float) -> None:
+        """Take no more. What cameras have handed over already is dropped, so that `end` tells it;
+        what they have not stays with them, for the next process.
+        """
+        stage, drain_s = self.stages["ingest"], min(DRAIN_S, self.settings.shutdown_s / 2)
+        stage.stop(self.settings.shutdown_s - drain_s)
+        self.ring.stop()  # one that still waits for room waits no longer
+        stage.stop(max(0.0, deadline_s - time.monotonic()))
+        if not stage.alive and stage.error is None:  # else the socket is not this thread's
+            self.ingest.drain(min(drain_s, deadline_s - time.monotonic()))
+            self.ingest.close()
 
     def _parts(self) -> dict[str, Part]:
         return {

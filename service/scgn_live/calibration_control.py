@@ -46,7 +46,9 @@ class CalibrationControl:
     def __init__(self, settings: Settings) -> None:
         self._required, self._ready_s = settings.require_calibration, settings.ready_s
         self.store = CalibrationStore(settings.state_dir)
-        self.recent = RecentFrames(settings.proof_frames, settings.proof_every_s, settings.proof_mb)
+        self.recent = RecentFrames(
+            settings.proof_frames, settings.proof_every_s, settings.proof_mb, settings.max_series
+        )
         self.collector = Collector(settings.stream_mb)
         self.engine: Engine | None = None  # once frames can come
         self._used_s = 0.0  # when the calibration in use came (monotonic)

@@ -21,10 +21,13 @@ from scgn_live.settings import Settings
 LOG = logging.getLogger(__name__)
 QUEUE = 4  # frames ZeroMQ may hold before the ring: what waits there cannot be dropped as oldest
 POLL_MS = 100
+QUIET_MS = 50  # without a message: cameras have handed over no more
 
 
 class FrameIngest:
-    """The ingest socket. `turn` handles at most one message; `open` binds, `close` unbinds."""
+    """The ingest socket. `turn` handles at most one message; `open` binds, `close` unbinds, and
+    `drain` comes before it.
+    """
 
     def __init__(self, settings: Settings, ring: Ring, ledger: Ledger) -> None:
         self._settings = settings
@@ -60,8 +63,20 @@ class FrameIngest:
 
     def turn(self) -> None:
         """Wait a moment for a message and deal with it; nothing in it can raise."""
-        if not self._socket.poll(POLL_MS):
-            return
+        if self._socket.poll(POLL_MS):
+            self._receive()
+
+    def drain(self, within_s: float) -> None:
+        """Deal with what cameras have handed over, until it is quiet or the time is over. For the
+        thread that has stopped the stage, and the ring: frames are then dropped as `shutdown`.
+
+        The socket stays bound: to unbind it cuts the connections, and with them whatever they hold.
+        """
+        end_s = time.monotonic() + within_s
+        while time.monotonic() < end_s and self._socket.poll(QUIET_MS):
+            self._receive()
+
+    def _receive(self) -> None:
         parts = self._socket.recv_multipart(copy=False)
         received_s = time.monotonic()
         try:

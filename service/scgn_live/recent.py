@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,48 +44,69 @@ class Kept:
 
     @property
     def nbytes(self) -> int:
-        return sum(frame.nbytes for frame in self.frames)
+        return len(self.frames) * self.frames[0].nbytes if self.frames else 0
 
-    def forget_oldest(self) -> None:
-        self.frames.popleft()
+    def forget_oldest(self) -> int:
+        """How many bytes are free now."""
         self.kept_s.popleft()
+        return int(self.frames.popleft().nbytes)
 
 
 class RecentFrames:
-    """The last `frames` frames of each camera, one every `every_s`, within `limit_mb` in all."""
+    """The last `frames` frames of each camera, one every `every_s`, within `limit_mb` in all.
 
-    def __init__(self, frames: int, every_s: float, limit_mb: float) -> None:
+    Of `cameras` cameras at most: the one that was silent longest goes first, so that a source that
+    changes its name with every frame costs no memory and no time.
+    """
+
+    def __init__(self, frames: int, every_s: float, limit_mb: float, cameras: int = 64) -> None:
         self._frames, self._every_s, self._limit = frames, every_s, limit_mb * MB
+        self._most = cameras
         self._lock = threading.Lock()
-        self._cameras: dict[str, Kept] = {}
+        self._cameras: OrderedDict[str, Kept] = OrderedDict()  # the longest silent one first
+        self._bytes = 0  # of them all
 
     def offer(self, slot: Slot) -> None:
         """Keep a copy of the frame if it is time for one of its camera."""
-        source, now = slot.header.source, time.monotonic()
-        kept = self._cameras.get(source)
-        if (
-            kept is not None
-            and kept.kind == kind_of(slot)
-            and now < kept.kept_s[-1] + self._every_s
-        ):
+        kind, now = kind_of(slot), time.monotonic()
+        if self._frames == 0 or not self._due(kind, now) or slot.raw.nbytes > self._limit:
             return
-        if self._frames == 0 or slot.raw.nbytes > self._limit:
-            return
-        copy = np.array(slot.raw)
+        copy = np.array(slot.raw)  # outside the lock: a large one takes a while
         with self._lock:
-            if kept is None or kept.kind != kind_of(slot):
-                kept = self._cameras[source] = Kept(kind_of(slot))
-            kept.frames.append(copy)
-            kept.kept_s.append(now)
-            while len(kept.frames) > self._frames:
-                kept.forget_oldest()
+            self._keep(kind, copy, now)
             self._shrink()
 
+    def _due(self, kind: Kind, now: float) -> bool:
+        """Whether it is time for a frame of this kind; its camera is not silent."""
+        with self._lock:
+            kept = self._cameras.get(kind[0])
+            if kept is None:
+                return True
+            self._cameras.move_to_end(kind[0])
+            return kept.kind != kind or now >= kept.kept_s[-1] + self._every_s
+
+    def _keep(self, kind: Kind, frame: Array, now: float) -> None:
+        kept = self._cameras.get(kind[0])
+        if kept is None or kept.kind != kind:
+            self._forget(kind[0])
+            kept = self._cameras[kind[0]] = Kept(kind)
+        kept.frames.append(frame)
+        kept.kept_s.append(now)
+        self._bytes += frame.nbytes
+        while len(kept.frames) > self._frames:
+            self._bytes -= kept.forget_oldest()
+
+    def _forget(self, source: str) -> None:
+        if (kept := self._cameras.pop(source, None)) is not None:
+            self._bytes -= kept.nbytes
+
     def _shrink(self) -> None:
-        """Within the limit again: the largest camera gives first; one frame each stays longest."""
-        while sum(kept.nbytes for kept in self._cameras.values()) > self._limit:
+        """Within the limits again: the largest camera gives first; one frame each stays longest."""
+        while len(self._cameras) > self._most:
+            self._forget(next(iter(self._cameras)))
+        while self._bytes > self._limit:
             largest = max(self._cameras.values(), key=lambda kept: kept.nbytes)
-            largest.forget_oldest()
+            self._bytes -= largest.forget_oldest()
             if not largest.frames:
                 del self._cameras[largest.kind[0]]
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from networks import shaken
 from support import wait_for
 
-from scgn.backends import BACKENDS, Choice
+from scgn.backends import BACKENDS, BackendError, Choice
 from scgn.backends.cache import EngineCache, key_of
 from scgn.calibration import Calibration, build_calibration
 from scgn.checkpoint import Checkpoint, describe, load_network, save_checkpoint
@@ -518,6 +518,73 @@ def test_closing_ends_a_build_under_way(checkpoint, network, tmp_path) -> None:
         (still,) = denoised(denoiser, camera_frame(0))
     assert np.isfinite(still).all()
     assert EngineCache(tmp_path / "engines").entries() == []
+
+
+class HeldBuilds:
+    """Builds that fail once `go` is set or the denoiser ends: what was begun, in order."""
+
+    def __init__(self, denoiser: StreamDenoiser, patch: pytest.MonkeyPatch) -> None:
+        self.go, self.begun = threading.Event(), list[tuple[int, int]]()
+        self._denoiser = denoiser
+        patch.setattr(denoiser, "_build", self)
+
+    def __call__(self, key: Any) -> None:
+        self.begun.append(key[0])
+        wait_for(lambda: self.go.is_set() or self._denoiser._stopping.is_set(), "the end")
+        raise BackendError("held")
+
+
+def builders() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "build"]
+
+
+def test_shapes_without_end_are_built_by_one_thread_the_newest_first(
+    checkpoint, network, tmp_path, monkeypatch
+) -> None:
+    first, *others = [(8, 8 + side) for side in range(3 * LANES_MAX)]
+    with denoiser_on("openvino", checkpoint, network, tmp_path / "engines") as denoiser:
+        held = HeldBuilds(denoiser, monkeypatch)
+        denoised(denoiser, np.ones(first, "<u2"))
+        wait_for(lambda: held.begun, "the first build")
+        for shape in others:
+            denoised(denoiser, np.ones(shape, "<u2"))
+            denoised(denoiser, np.ones(shape, "<u2"))
+        assert len(builders()) == 1
+        held.go.set()
+        wait_for(lambda: not builders(), "the builder running out of work")
+        assert held.begun == [first, *reversed(others[-LANES_MAX:])]
+        assert {lane["state"] for lane in denoiser.status()["lanes"]} == {"not built: held"}
+        denoised(denoiser, np.ones(others[0], "<u2"))
+        wait_for(lambda: held.begun[-1] == others[0], "one that was pushed out asking again")
+
+
+def test_closing_begins_no_other_build(checkpoint, network, tmp_path, monkeypatch) -> None:
+    with denoiser_on("openvino", checkpoint, network, tmp_path / "engines") as denoiser:
+        held = HeldBuilds(denoiser, monkeypatch)
+        for side in range(3):
+            denoised(denoiser, np.ones((8, 8 + side), "<u2"))
+        wait_for(lambda: held.begun, "the first build")
+        denoiser.close()
+        assert not builders()
+        assert len(held.begun) == 1
+
+
+def test_frames_go_on_where_no_thread_can_be_had(
+    checkpoint, network, tmp_path, monkeypatch
+) -> None:
+    class NoMore(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    with denoiser_on("openvino", checkpoint, network, tmp_path / "engines") as denoiser:
+        held = HeldBuilds(denoiser, monkeypatch)
+        with monkeypatch.context() as patch:
+            patch.setattr(stream_denoiser.threading, "Thread", NoMore)
+            (got,) = denoised(denoiser, camera_frame(0))
+        assert np.isfinite(got).all()
+        denoised(denoiser, np.ones((8, 8), "<u2"))
+        held.go.set()
+        wait_for(lambda: SHAPE in held.begun, "the next new shape having both built")
 
 
 def test_a_damaged_engine_is_built_anew(checkpoint, network, engines) -> None:

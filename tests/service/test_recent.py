@@ -140,6 +140,29 @@ def test_more_cameras_than_memory_let_whole_cameras_go() -> None:
     assert len(recent.cameras()) == 2
 
 
+def test_of_too_many_cameras_the_longest_silent_one_goes(tmp_path: Path) -> None:
+    recent = RecentFrames(100, 3600, 1, cameras=3)
+    for number in range(3):
+        recent.offer(slot_of(number, source=f"cam{number}"))
+    recent.offer(slot_of(9, source="cam0"))  # not kept so soon, but heard
+    recent.offer(slot_of(3, source="cam3"))
+    assert {row["source"] for row in recent.cameras()} == {"cam0", "cam2", "cam3"}
+    assert saved(recent, tmp_path / "a.npy", "cam0") == [0]
+
+
+def test_a_source_for_each_frame_leaves_nothing_behind() -> None:
+    recent = RecentFrames(5, 0, 3.5 * FRAME_MB, cameras=2)
+    for number in range(500):
+        recent.offer(slot_of(0, source=f"cam{number}"))
+        recent.offer(slot_of(1, source=f"cam{number}", shape=(8, 8)))
+    assert len(recent.cameras()) == 2
+    assert recent._bytes == 2 * 8 * 8 * 2, "the running total has drifted"
+    for index in range(5):
+        recent.offer(slot_of(index, source="cam"))
+    assert recent._bytes == sum(kept.nbytes for kept in recent._cameras.values())
+    assert recent._bytes <= 3.5 * FRAME_MB * 1e6
+
+
 def test_no_frames_are_kept_when_none_are_wanted() -> None:
     recent = RecentFrames(0, 0, 1)
     recent.offer(slot_of(0))

@@ -62,6 +62,8 @@ class BuildProcess:
         """Build, telling each step. BackendError with its last line when it fails or `stopping`
         is set.
         """
+        if stopping.is_set():
+            raise BackendError(f"backend {self._backend.name}: no build begins while this ends")
         program = "import os, sys; os.nice(int(sys.argv.pop(1))); from scgn.__main__ import main; "
         program += "sys.exit(main(['compile', *sys.argv[1:]]))"
         command = [sys.executable, "-c", program, str(NICENESS), *self._words]

@@ -1,7 +1,8 @@
 """A network on a device for any camera: lanes by shape, built aside, frames in flight.
 
 Frames never wait for a build: a shape that was not asked for begins on the `eager` lane, another
-process builds its engine, and the lane is replaced between two frames.
+process builds its engine, and the lane is replaced between two frames. One thread builds; the
+lanes that wait for it are its queue, and bounded.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from scgn.pipeline.results import Frames, Results
 LOG = logging.getLogger(__name__)
 LANES_MAX = 8  # shapes kept on the device; the least recently used goes
 CALIBRATIONS_KEPT = 2
+BUILDING = "building"
 FIRST = Eager(captures=False)  # of a shape that nobody announced: there at once
 
 Key = tuple[tuple[int, int], str, int]  # shape, camera dtype, batch
@@ -50,7 +52,7 @@ class Standing:
     lane: Lane
     backend: str
     word: EngineWord
-    state: str = "ready"  # or `building`, or why its engine could not be built
+    state: str = "ready"  # or BUILDING: waits for it, or why its engine could not be built
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,9 @@ class StreamDenoiser:
         self._cache = EngineCache(running.cache)
         self._lanes: OrderedDict[Key, Standing] = OrderedDict()
         self._lock = threading.Lock()  # of the table of lanes; never held while anything is built
-        self._one_build = threading.Lock()
-        self._builds: dict[Key, threading.Thread] = {}
-        self._stopping = Ending(stopping)  # ends builds that are under way
+        self._builder: threading.Thread | None = None  # while any lane waits for its engine
+        self._stopping = Ending(stopping)  # ends the build that is under way
+        self._closed = False
         self._progress = progress
         self.references = functools.lru_cache(maxsize=CALIBRATIONS_KEPT)(self._references)
         self._blank = functools.lru_cache(maxsize=LANES_MAX)(self._no_references)
@@ -153,17 +155,43 @@ class StreamDenoiser:
             while len(self._lanes) > LANES_MAX:
                 self._lanes.popitem(last=False)
 
-    def _better(self, key: Key) -> None:
-        """Build the chosen engine of a lane that runs eager, and replace the lane.
+    # Aside: the one thread that builds.
 
-        One build at a time, and none for a kind of frame that others have pushed out meanwhile.
-        """
+    def _ensure_builder(self) -> None:
+        """Have the builder's thread run; a lane waits for its engine."""
+        with self._lock:
+            if self._builder is not None:
+                return
+            builder = threading.Thread(target=self._build_waiting, daemon=True, name="build")
+            self._builder = builder
         try:
-            with self._one_build:
-                if key in self._lanes:
-                    self._build(key)
-                    self._put(key, self._standing(key, self.choice.backend))
-                    LOG.info("engine ready", extra=_facts(key, self.choice.backend.name))
+            builder.start()
+        except RuntimeError as error:  # no more threads: the next new shape tries again
+            LOG.error("engine not built", extra={"error": str(error)})
+            self._builder = None
+
+    def _build_waiting(self) -> None:
+        while (key := self._next_waiting()) is not None:
+            self._better(key)
+
+    def _next_waiting(self) -> Key | None:
+        """The lane to build next: the one used last, whose frames come now. One that was pushed out
+        is not built; its next frame asks again. None ends the builder.
+        """
+        with self._lock:
+            if not self._closed:
+                for key in reversed(self._lanes):
+                    if self._lanes[key].state == BUILDING:
+                        return key
+            self._builder = None
+            return None
+
+    def _better(self, key: Key) -> None:
+        """Build the chosen engine of a lane that runs eager, and replace the lane."""
+        try:
+            self._build(key)
+            self._put(key, self._standing(key, self.choice.backend))
+            LOG.info("engine ready", extra=_facts(key, self.choice.backend.name))
         except Exception as error:  # whatever it is, frames go on as they are
             if not self._stopping.is_set():
                 LOG.error(
@@ -172,8 +200,6 @@ class StreamDenoiser:
             with self._lock:
                 if key in self._lanes:
                     self._lanes[key].state = f"not built: {error}"
-        finally:
-            self._builds.pop(key, None)
 
     # Frames.
 
@@ -213,12 +239,9 @@ class StreamDenoiser:
         if self.choice.backend.name == FIRST.name and self._device.device.type == "cpu":
             self._put(key, standing)
             return standing
-        standing.state = "building"
+        standing.state = BUILDING
         self._put(key, standing)  # before the build begins, whose end replaces it
-        if key not in self._builds:
-            thread = threading.Thread(target=self._better, args=(key,), daemon=True, name="build")
-            self._builds[key] = thread
-            thread.start()
+        self._ensure_builder()
         return standing
 
     def has_lane(self, shape: tuple[int, int], dtype: str, batch: int) -> bool:
@@ -245,10 +268,12 @@ class StreamDenoiser:
         }  # fmt: skip
 
     def close(self) -> None:
-        """End builds that are under way; frames in flight are the caller's to wait for."""
+        """End the build under way and begin none; frames in flight are the caller's to wait for."""
         self._stopping.set()
-        for thread in list(self._builds.values()):
-            thread.join(5)
+        with self._lock:
+            self._closed, builder = True, self._builder
+        if builder is not None and builder.is_alive():
+            builder.join(5)
 
 
 def wire_dtype(frame: Array) -> str:
