@@ -75,8 +75,9 @@ class Ledger:
     def run_of(self, source: str, series: str, index: int) -> tuple[Run, list[Run]]:
         """The run that a frame belongs to, opened if need be, and runs to end before it.
 
-        A frame 0 after a second `start` begins the series anew and ends the run before. A new
-        index resumes a run that the service had ended: what was seen of it stays seen.
+        A frame 0 after a second `start`, or after a long silence, begins the series anew and ends
+        the run before. A new index resumes a run that the service had ended: what was seen of it
+        stays seen.
         """
         with self._lock:
             run = self._known(source, series)
@@ -88,6 +89,9 @@ class Ledger:
                     over = [] if run.ended else [run]
                     run.end()
                     return self._begin(restart), over + self._over_limit()
+            if run.resumable and run.fell_silent and index == 0 < run.expected:
+                run.end()
+                return self._begin(Start(source, series)), self._over_limit()
             if run.resumable and index >= run.expected:
                 self._resume(run)
             return run, self._over_limit()
@@ -138,6 +142,7 @@ class Ledger:
             late = [r for r in quiet if not (r.ended or r.in_flight or r.overtaken)]
             for run in late:
                 run.end(resumable=True)
+                run.fell_silent = True
             return late
 
     # Outcomes: each frame in flight meets exactly one.

@@ -32,6 +32,7 @@ class Run:
     announced: bool = False
     ended: bool = False
     resumable: bool = False  # ended by the service, not by its camera: it may go on
+    fell_silent: bool = False  # the service ended it for that
     closed: bool = False  # its `end` is out
     overtaken: int = 0  # ends in line that are not to go out: it went on before they left
     restart: Start | None = None
@@ -69,7 +70,7 @@ class Run:
         """The camera goes on: the same run with its buckets, announced once more."""
         if not self.closed:
             self.overtaken += 1
-        self.ended = self.resumable = self.closed = self.announced = False
+        self.ended = self.resumable = self.fell_silent = self.closed = self.announced = False
         self.touched_s = time.monotonic()
 
     def leave(self) -> None:

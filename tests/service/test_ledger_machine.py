@@ -27,6 +27,7 @@ class Fates:
     rejected: Counter[str] = field(default_factory=Counter)
     ended: bool = False
     silent: bool = False  # ended by the service: a new index resumes it
+    idle: bool = False  # ended so for its silence: frame 0 begins anew
     restart: bool = False  # a second start came: frame 0 begins anew
     opened: int = 1  # times that it was opened
 
@@ -45,7 +46,7 @@ class Fates:
         self.ended, self.silent = True, silent
 
     def resume(self) -> None:
-        self.ended = self.silent = False
+        self.ended = self.silent = self.idle = False
         self.opened += 1
 
     def lost_before(self, index: int) -> dict[str, int]:
@@ -125,6 +126,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return over
         fates = self.runs[before]
         anew = fates.restart and index == 0 and (fates.silent or not fates.ended)
+        anew |= fates.idle and fates.silent and index == 0 < fates.expected
         if fates.silent or not fates.ended:
             fates.restart = False
         if anew:
@@ -178,6 +180,8 @@ class LedgerMachine(RuleBasedStateMachine):
         over = self.ledger.idle(idle_s)
         assert set(over) == (late - waiting if idle_s < 0 else set())
         self.fall_silent(over)
+        for run in over:
+            self.runs[run].idle = True
 
     # Outcomes.
 

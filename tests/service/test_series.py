@@ -51,6 +51,18 @@ def test_a_series_that_fell_silent_goes_on_where_it_was(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_camera_that_begins_again_after_a_silence_is_served(tmp_path: Path) -> None:
+    """As a script that is run twice, names its series alike, and says neither start nor end."""
+    changes = {"series_idle_s": 0.5}
+    with running_app(tmp_path, **changes) as app, subscribed(app) as sub:
+        with push(app.ingest.endpoint) as camera:
+            for _ in range(2):
+                send(camera, *range(5))
+                ended, _ = sub.until("end", series="s")
+                assert ended["ledger"]["published"] == ended["ledger"]["expected"] == 5
+                assert ended["ledger"]["rejected"] == {}
+
+
 def test_a_series_pushed_out_by_others_goes_on_where_it_was(tmp_path: Path) -> None:
     """Three cameras take turns where two series may be open: none sees a frame twice."""
     cameras = ("one", "two", "three")
