@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,6 +19,10 @@ from scgn_client.admin import Admin
 from scgn_client.errors import ServiceError
 
 READY_S = 60.0
+# Below those that the kernel gives to outgoing connections: one of them could take a port between
+# our look and the service's bind.
+PORTS = range(10_000, 32_000)
+CHANCE = random.SystemRandom()  # two programs with one seed would choose the same
 
 
 class NotStarted(RuntimeError):
@@ -60,13 +65,13 @@ class RunningService:
 
 def free_ports(count: int) -> list[int]:
     """TCP ports on loopback that nothing listens on now, all different."""
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+    found: set[int] = set()
+    while len(found) < count:
+        port = CHANCE.choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):  # it is taken
+            probe.bind(("127.0.0.1", port))
+            found.add(port)
+    return list(found)
 
 
 def start_service(flags: Sequence[str] = (), ready_s: float = READY_S) -> RunningService:
