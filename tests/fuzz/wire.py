@@ -67,6 +67,9 @@ class WireTarget:
         }
 
     def __enter__(self) -> Self:
+        log = logging.getLogger("scgn_live")  # a million rejections are nothing to tell
+        self._closing.callback(log.setLevel, log.level)
+        log.setLevel(logging.CRITICAL)
         for part in (self._ingest, self._publisher):
             part.open()
             self._closing.callback(part.close)
@@ -224,7 +227,6 @@ def _known(error: WireError) -> str:
 
 def fuzz_wire(messages: int, seed: int) -> dict[str, Any]:
     """Try so many messages; a finding ends the run, and says with which message it came."""
-    logging.getLogger("scgn_live").setLevel(logging.CRITICAL)
     source, kinds = Messages(seed), itertools.cycle(KINDS[:1] + KINDS)  # the ingest's twice
     begun = time.monotonic()
     with WireTarget() as target:
