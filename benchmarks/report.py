@@ -154,7 +154,7 @@ def holding_rows() -> list[tuple[str, str, str]]:
             f"{fuzz['wire']['messages']:,} damaged messages and {fuzz['calibrations']['files']:,} "
             "damaged calibration files: crashes, errors without a name, changes of state",
             f"{found[0]} and {found[1]}",
-            fuzz["wire"]["command"],
+            " && ".join(fuzz[verb]["command"] for verb in ("wire", "calibrations")),
         ),
     ]
 

@@ -51,7 +51,7 @@ BY_KIND = sorted(FAULTS.values(), key=lambda fault: KINDS.index(fault.kind))
 @pytest.mark.parametrize("name", [fault.name for fault in BY_KIND])
 def test_service_survives(name: str, stages: Stages) -> None:
     fault = FAULTS[name]
-    for seed in range(1 if fault.restarts or name in SLOW else 2):
+    for seed in range(1 if fault.restarts or name in SLOW else 3):
         try:
             struck = stages.of(fault.kind).strike(fault, str(seed))
         except NotHere as error:
