@@ -75,7 +75,7 @@ def transforms(side: int, dense: bool, device: torch.device, channels: int = 32)
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from scgn.deploy.dft import Frames, Spectrum
+    from scgn.dft import Frames, Spectrum
 
     use_tf32(False)
     limit = side if dense else 1

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scgn.deploy.dft import Frames, Spectrum
+from scgn.dft import Frames, Spectrum
 from scgn.network import (
     SCGN,
     STD_EPSILON,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from scgn.deploy.dft import Frames, Spectrum
+from scgn.dft import Frames, Spectrum
 from scgn.wiener import BAND_MARGIN, NOISE_BAND, NOISE_ROLL_OFF, STRENGTH, TILT, WIDTH_BINS
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from scgn.deploy.dft import DENSE, Frames, Spectrum, split_of
+from scgn.dft import DENSE, Frames, Spectrum, split_of
 
 SIDES = [(4, 4), (32, 32), (31, 37), (16, 27), (27, 16), (7, 48), (33, 36), (25, 30), (4, 45)]
 DENSES = [DENSE, 8]  # 8 splits whatever can be split; 512 none of these sides
