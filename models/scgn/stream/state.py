@@ -9,7 +9,9 @@ RING = 7  # frames kept whole; with the new one means of 2, 4 and 8 are exact
 LONGEST = 16  # frames of the longest mean
 KEPT = 3  # outputs that wait for a later frame: network, mean, estimate
 NUMBERS = 32  # counters and estimates, see `scgn.stream.front.Numbers`
-STATE = ("ring", "long", "age", "waiting", "probe", "probe_at", "held", "noise", "numbers")
+STATE = (
+    "ring", "long", "age", "waiting", "probe", "probe_at", "held", "spectra", "noise", "numbers",
+)  # fmt: skip
 # What a probe's call gives back; all else of its state is let go.
 PROBE = ("probe", "probe_at")
 
@@ -20,7 +22,7 @@ def state_shapes(shape: tuple[int, int], batch: int = 1) -> dict[str, tuple[int,
     ring: the last frames less their level, brought to the means' coordinates, newest first; long:
     their longest mean; age: frames behind it, per pixel; waiting, probe: outputs not scored yet,
     probe_at: the number of the frame that a probe is of, 0 for none; held: 1 where the frame before
-    had the dtype's largest value; noise: mean power of frame differences; numbers: the rest. Zeros
+    had the dtype's largest value; spectra: of the last frame and of the long mean; noise: mean power of frame differences; numbers: the rest. Zeros
     are the empty state.
     """
     rows, columns = shape
@@ -28,7 +30,7 @@ def state_shapes(shape: tuple[int, int], batch: int = 1) -> dict[str, tuple[int,
     return {
         "ring": (batch, RING, rows, columns), "long": frame, "age": frame,
         "waiting": (batch, KEPT, rows, columns), "probe": frame, "probe_at": (batch, 1),
-        "held": frame, "noise": half, "numbers": (batch, NUMBERS),
+        "held": frame, "spectra": (batch, 2, 2, rows, columns // 2 + 1), "noise": half, "numbers": (batch, NUMBERS),
     }  # fmt: skip
 
 
