@@ -115,9 +115,17 @@ def expose(
 
     Point noise passes the noise's transfer, the signal its own: a scintillator has one for both.
     """
+    arrived = torch.poisson(electrons, generator=generator)
+    return read_out(detector, electrons, arrived, generator)
+
+
+def read_out(
+    detector: Detector, electrons: Tensor, arrived: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """(noisy, clean) as `expose` gives them, of electrons (B,1,H,W) whose arrivals are known."""
     gain = detector.gain_adu_per_e
     clean = gain * filtered(electrons, detector.signal_transfer).clamp(min=0)
-    shot = gain * (torch.poisson(electrons, generator=generator) - electrons)
+    shot = gain * (arrived - electrons)
     noisy = clean + filtered(shot, detector.noise_transfer)
     normal = torch.randn(electrons.shape, generator=generator, device=electrons.device)
     pixels = (len(detector.response), *electrons.shape[1:])  # one response a detector

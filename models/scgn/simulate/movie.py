@@ -43,7 +43,8 @@ CRYSTAL_JIGGLE, MELT_STEP = 0.03, 0.08  # spacings: thermal, and per frame
 @dataclass(frozen=True)
 class MoviePlan:
     """frames, side_px; spacing_px: of neighbours; dose_e_per_px; growth: the crystal's radius in
-    the first and the last frame, in sides of the frame.
+    the first and the last frame, in sides of the frame; aligned: the crystal's rows run along the
+    frame's rows or columns.
     """
 
     frames: int = 40
@@ -51,6 +52,7 @@ class MoviePlan:
     spacing_px: float = 12.0
     dose_e_per_px: float = 6.0
     growth: tuple[float, float] = (0.05, 0.5)
+    aligned: bool = False
 
 
 def melt_of_frame(melt: Sites, crystal: Sites, spacing_px: float) -> Sites:
@@ -76,7 +78,7 @@ def nucleation_fields(
 ) -> list[tuple[Floats, Floats, Floats, NDArray[np.int64]]]:
     """(position, sigma, amplitude, species) of every frame; the crystal only grows."""
     reach = plan.side_px / 2 + MARGIN_PX
-    crystal = lattice(rng, plan.spacing_px, reach)
+    crystal = lattice(rng, plan.spacing_px, reach, plan.aligned)
     melt = liquid(rng, 0.9 * plan.spacing_px, reach)
     away = crystal.position - rng.uniform(-0.15, 0.15, 2) * plan.side_px
     size = np.hypot(*away.T) / rough_radius(rng, np.arctan2(*away.T))

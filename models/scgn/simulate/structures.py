@@ -63,15 +63,25 @@ def rotation(angle: float) -> Floats:
     return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
 
-def lattice(rng: np.random.Generator, spacing_px: float, reach_px: float) -> Sites:
+def quarter_turn(quarters: int) -> Floats:
+    """2x2 rotation by quarter turns without rounding."""
+    return np.linalg.matrix_power(np.array([[0.0, -1.0], [1.0, 0.0]]), quarters % 4)
+
+
+def lattice(
+    rng: np.random.Generator, spacing_px: float, reach_px: float, aligned: bool = False
+) -> Sites:
     """A random oblique lattice covering +-reach_px.
 
-    Square, hexagonal and oblique cells in any orientation, one or two atoms in the basis.
+    Square, hexagonal and oblique cells in any orientation, one or two atoms in the basis. aligned:
+    its densest rows run exactly along the rows or the columns of the frame.
     """
     angle = math.radians(rng.choice([60.0, 90.0, rng.uniform(60, 120)]))
     ratio = rng.choice([1.0, rng.uniform(1.0, 1.5)])
     cell = np.array([[1.0, 0.0], [ratio * math.cos(angle), ratio * math.sin(angle)]])
-    cell = spacing_px * cell @ rotation(rng.uniform(0, 2 * math.pi))
+    turn = rng.uniform(0, 2 * math.pi)
+    quarters = math.floor(turn / (math.pi / 2))
+    cell = spacing_px * cell @ (quarter_turn(quarters) if aligned else rotation(turn))
     count = math.ceil(1.5 * reach_px / spacing_px / math.sin(angle)) + 1
     index = np.stack(np.meshgrid(*[np.arange(-count, count + 1)] * 2), -1).reshape(-1, 2)
     points = (index + rng.random(2)) @ cell
@@ -108,10 +118,16 @@ def front_distance(rng: np.random.Generator, points: Floats, reach_px: float) ->
     return np.asarray(np.hypot(*(points - centre).T) - rng.uniform(0.2, 0.9) * reach_px)
 
 
-def draw_field(rng: np.random.Generator, spacing_px: float, reach_px: float) -> Sites:
-    """One field around the origin: crystal, liquid, both with a front, a vacuum edge, or vacuum."""
+def draw_field(
+    rng: np.random.Generator, spacing_px: float, reach_px: float, aligned: bool = False
+) -> Sites:
+    """One field around the origin: crystal, liquid, both with a front, a vacuum edge, or vacuum.
+
+    aligned: a crystal, with or without a front, whose rows run along the frame's rows or columns.
+    """
     kind = rng.choice(list(KINDS), p=list(KINDS.values()))
-    crystal = lattice(rng, spacing_px, reach_px)
+    kind = ("crystal", "two_phase")[int(rng.integers(2))] if aligned else kind
+    crystal = lattice(rng, spacing_px, reach_px, aligned)
     loose = liquid(rng, spacing_px * rng.uniform(0.75, 1.0), reach_px)
     seed = int(rng.integers(2**32))
     ordered = front_distance(np.random.default_rng(seed), crystal.position, reach_px) < 0
@@ -137,15 +153,19 @@ def wedge(rng: np.random.Generator, points: Floats, reach_px: float) -> Floats:
 
 
 def draw_atoms(
-    rng: np.random.Generator, frame_count: int, side_px: int, spacing_range_px: tuple[float, float]
+    rng: np.random.Generator,
+    frame_count: int,
+    side_px: int,
+    spacing_range_px: tuple[float, float],
+    aligned: bool = False,
 ) -> Atoms:
-    """Atoms of `frame_count` independent fields, each side_px square."""
+    """Atoms of `frame_count` independent fields, each side_px square; aligned as in draw_field."""
     fields = []
     low, high = np.log(spacing_range_px)
     spacings = np.exp(rng.uniform(low, high, frame_count))
     reach_px = side_px / 2 + MARGIN_PX
     for spacing in spacings:
-        sites = draw_field(rng, float(spacing), reach_px)
+        sites = draw_field(rng, float(spacing), reach_px, aligned)
         count = len(sites.position)
         points = sites.position + rng.normal(0, rng.uniform(0, 0.06) * spacing, (count, 2))
         there = rng.random(count) > rng.choice([0.0, 0.05])  # vacancies
