@@ -14,13 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scgn.sizes import Design, Residual, Size
-from scgn.wiener import wiener
 
 STD_EPSILON = 1e-5  # variance floor of the published network
 
 
 class Network(nn.Module, ABC):
-    """What every architecture is: (B,1,H,W) -> (B,1,H,W), and the design it was built from."""
+    """What every architecture is: (B,inputs,H,W) -> (B,1,H,W), and the design it was built from.
+
+    Of residual "stream" the input is what `scgn.stream.front` sees and the result the correction of
+    its estimate; of the others both are frames.
+    """
 
     def __init__(self, design: Design) -> None:
         super().__init__()
@@ -30,7 +33,7 @@ class Network(nn.Module, ABC):
     def start_flat(self) -> None:
         """Set the weights so that training starts from what the design already knows.
 
-        That is the Wiener estimate, or else a frame of zeros: the level in noise units. At the
+        That is the estimate, or else a frame of zeros: the level in noise units. At the
         doses that matter noise is 3..10 times the signal: a network that starts from the noisy
         frame spends its first hundreds of steps on learning to subtract its own input.
         """
@@ -42,14 +45,6 @@ def full_precision(x: Tensor) -> AbstractContextManager[object]:
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)
     return nullcontext()
-
-
-@torch.no_grad()
-def with_estimate(noisy: Tensor) -> tuple[Tensor, Tensor]:
-    """(B,2,H,W) of the noisy frame and its Wiener estimate, and the estimate (B,1,H,W) alone."""
-    with full_precision(noisy):
-        estimate = wiener(noisy)
-    return torch.cat((noisy, estimate), dim=1), estimate
 
 
 def widened(x: Tensor) -> Tensor:
@@ -216,11 +211,11 @@ class Block(nn.Module):
 
 
 class SCGN(Network):
-    """The whole network; (B,1,H,W) float -> (B,1,H,W) float, any H and W of at least 2.
+    """The whole network; (B,inputs,H,W) float -> (B,1,H,W) float, any H and W of at least 2.
 
     residual "feature": as published, the tail's output is the result.
     residual "image": the tail's output is added to the input frame.
-    residual "wiener": it is added to the Wiener estimate, which the head sees beside the frame.
+    residual "stream": it corrects the estimate of `scgn.stream`, whose channels the head sees.
     """
 
     def __init__(self, size: Size, residual: Residual = "image") -> None:
@@ -232,9 +227,6 @@ class SCGN(Network):
         self.tail = nn.Conv2d(size.channels, 1, 3, padding=1)
 
     def forward(self, noisy: Tensor) -> Tensor:
-        if self.residual == "wiener":
-            given, estimate = with_estimate(noisy)
-            return estimate + self._result(given)
         result = self._result(noisy)
         return noisy + result if self.residual == "image" else result
 

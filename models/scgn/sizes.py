@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 from typing import Literal, get_args
 
-Residual = Literal["feature", "image", "none", "wiener"]
+from scgn.stream.facts import SEEN
+
+Residual = Literal["feature", "image", "none", "stream"]
 Architecture = Literal["scgn", "dncnn", "ffdnet", "nafnet", "restormer", "unet", "student4"]
 
 
@@ -66,8 +68,9 @@ class Size:
 class Design:
     """All that decides which network is built.
 
-    residual: `wiener` (denoised = W + F(noisy, W), W the Wiener estimate of `scgn.wiener`) or
-    `image` (noisy + F(noisy)); of SCGN also `feature` (as published), of a peer `none` (F(noisy)).
+    residual: `stream` (denoised = E + F(what the stream knows), E the estimate of the longest mean,
+    `scgn.stream.front`) or `image` (noisy + F(noisy)); of SCGN also `feature` (as published), of a
+    peer `none` (F(noisy)).
     ValueError says what does not go together.
     """
 
@@ -80,7 +83,7 @@ class Design:
             known = ", ".join(get_args(Architecture))
             raise ValueError(f"unknown architecture {self.architecture!r}, expected one of {known}")
         plain = "feature" if self.architecture == "scgn" else "none"
-        known_residuals = (plain, "image", "wiener")
+        known_residuals = (plain, "image", "stream")
         if self.residual not in known_residuals:
             raise ValueError(
                 f"residual of {self.architecture}: expected one of {known_residuals}, "
@@ -91,8 +94,8 @@ class Design:
 
     @property
     def inputs(self) -> int:
-        """Channels that the first convolution sees: the noisy frame, and its estimate if any."""
-        return 2 if self.residual == "wiener" else 1
+        """Channels that the first convolution sees: the noisy frame, or all of SEEN."""
+        return len(SEEN) if self.residual == "stream" else 1
 
 
 SIZES: dict[str, Size] = {
@@ -122,14 +125,14 @@ PEERS: dict[Architecture, Size] = {
 
 # What `scgn distill` trains (`scgn.student`): quarter-side convolutions, the number of the name.
 STUDENTS: dict[str, Design] = {
-    "fast": Design("student4", Size(channels=96, blocks=7), "wiener"),  # 77 kMAC/px: for a GPU
-    "preview": Design("student4", Size(channels=48, blocks=8), "wiener"),  # 23 kMAC/px: for a CPU
+    "fast": Design("student4", Size(channels=96, blocks=7), "stream"),  # 77 kMAC/px: for a GPU
+    "preview": Design("student4", Size(channels=48, blocks=8), "stream"),  # 23 kMAC/px: for a CPU
 }
 
 DESIGNS: dict[str, Design] = {
-    **{name: Design("scgn", size, "wiener") for name, size in (SIZES | ABLATIONS).items()},
+    **{name: Design("scgn", size, "stream") for name, size in (SIZES | ABLATIONS).items()},
     # All correct the same classical estimate: what a table compares is what each adds to it.
-    **{name: Design(name, size, "wiener") for name, size in PEERS.items()},
+    **{name: Design(name, size, "stream") for name, size in PEERS.items()},
     **STUDENTS,
 }
 

@@ -1,13 +1,12 @@
 """Students: plain residual networks on unshuffled frames, cheap enough for a live view.
 
 A student learns from a trained SCGN (`scgn distill`) and from the truth. It has none of SCGN's
-ideas, only its Wiener start: convolutions run at a quarter of the side, where each costs a
+ideas, only its start: convolutions run at a quarter of the side, where each costs a
 sixteenth and sees four times as far (FFDNet, section III-A, does so at half the side).
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -33,17 +32,6 @@ class ResidualBlock(nn.Module):
         return corrected
 
 
-def line_means(given: Tensor) -> Tensor:
-    """What each column, then each row has in common: (B,1 or 2,H,W) -> (B,2,H,W).
-
-    Of a frame less its estimate where there is one. Convolutions see no line whole; these means do,
-    and the noise of a camera's lines is all that they hold of a frame well estimated.
-    """
-    rest = given[:, :1] if given.shape[1] == 1 else given[:, :1] - given[:, 1:]
-    columns, rows = rest.mean(dim=-2, keepdim=True), rest.mean(dim=-1, keepdim=True)
-    return torch.cat((columns.expand_as(rest), rows.expand_as(rest)), dim=1)
-
-
 class Student(Body):
     """`blocks` residual blocks between two convolutions, at a quarter of the side.
 
@@ -55,10 +43,10 @@ class Student(Body):
     def __init__(self, size: Size, inputs: int = 1) -> None:
         super().__init__()
         pixels = QUARTER**2
-        self.head = nn.Conv2d((inputs + 2) * pixels, size.channels, 3, padding=1)
+        self.head = nn.Conv2d(inputs * pixels, size.channels, 3, padding=1)
         self.blocks = nn.Sequential(*(ResidualBlock(size.channels) for _ in range(size.blocks)))
         self.tail = nn.Conv2d(size.channels, pixels, 3, padding=1)
 
     def forward(self, given: Tensor) -> Tensor:
-        seen = functional.pixel_unshuffle(torch.cat((given, line_means(given)), dim=1), QUARTER)
+        seen = functional.pixel_unshuffle(given, QUARTER)
         return functional.pixel_shuffle(self.tail(self.blocks(self.head(seen))), QUARTER)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scgn.network import Network, with_estimate
+from scgn.network import Network
 from scgn.sizes import Design
 
 
@@ -18,10 +18,10 @@ class Body(nn.Module):
 
 
 class Peer(Network):
-    """A peer for any frame; (B,1,H,W) -> (B,1,H,W), any H and W of at least 4.
+    """A peer for any frame; (B,inputs,H,W) -> (B,1,H,W), any H and W of at least 4.
 
     residual "none": the body's output is the result; "image": it is added to the input frame;
-    "wiener": to the Wiener estimate, which the body sees beside the frame.
+    "stream": it corrects the estimate of `scgn.stream`, whose channels the body sees.
     """
 
     def __init__(self, design: Design, body: Body) -> None:
@@ -29,9 +29,6 @@ class Peer(Network):
         self.body = body
 
     def forward(self, noisy: Tensor) -> Tensor:
-        if self.design.residual == "wiener":
-            given, estimate = with_estimate(noisy)
-            return estimate + self._result(given)
         result = self._result(noisy)
         return noisy + result if self.design.residual == "image" else result
 
@@ -42,7 +39,7 @@ class Peer(Network):
 
     @torch.no_grad()
     def start_flat(self) -> None:
-        """Start from the Wiener estimate, from zeros (residual "none") or the frame ("image").
+        """Start from the estimate, from zeros (residual "none") or the frame ("image").
 
         No peer carries its input through to the tail, so an image residual cannot take it away.
         """

@@ -14,6 +14,15 @@ Kind = Literal["temporal", "single", "mean", "estimate"]  # of what is shown; th
 CONTROL = ("reset", "steps", "longest", "show")
 SHOWN = ("network", "mean", "estimate")
 
+# Channels of a temporal network's input, noise units (each by a factor of its own), see
+# `scgn.stream.front`: the frame, means of the newest 2, 4, 8, the longest mean; estimates of the
+# frame and of the longest mean; how strongly the newest frames differ from what was before; frames
+# behind the longest mean; what columns and rows have in common beyond the estimate.
+SEEN = (
+    "frame", "mean_2", "mean_4", "mean_8", "long", "estimate", "base", "change", "age",
+    "column_rest", "row_rest",
+)  # fmt: skip
+
 NOISE_FROM = ("frame", "calibration", "stream")  # where the noise's spectrum was known from
 
 

@@ -28,7 +28,6 @@ LAW_FRAMES = 64.0  # behind variance against signal
 CUT, CUT_SURE = 0.4, 6.0
 LEVEL_STEP = 0.3  # of the larger level: another dose, another past
 LAG = 2  # frames: outputs are scored by frames so much later, whose noise they do not share
-SEEN = 11  # channels of a network's input
 # What brings each channel to about 1 in noise units.
 SHORT_SCALE = (1.4, 2.0, 2.8)
 LONG_SCALE, CHANGE_SCALE, AGE_SCALE = 4.0, 0.25, 0.2
@@ -76,7 +75,7 @@ class Numbers(NamedTuple):
 class Seen(NamedTuple):
     """What the network gets, and what the way back needs. All in the means' coordinates.
 
-    given: (B,SEEN,H,W) in noise units; base: the estimate that it corrects, counts less the level;
+    given: (B,len(SEEN),H,W) in noise units; base: the estimate that it corrects, counts less the level;
     estimate: of the frame alone; scale: deviation of one frame's point noise, (B,1,1,1) counts.
     """
 

@@ -16,7 +16,7 @@ from scgn.calibration import Calibration, load_noisy_calibration
 from scgn.sizes import DESIGNS
 from scgn.stacks import StackError
 from scgn.train.curves import draw_curves
-from scgn.train.data import draw, pairs
+from scgn.train.data import pairs
 from scgn.train.plan import Loss, TrainingError, TrainingPlan, named_plan
 from scgn.train.run import Sitting, clock_of, train, train_step
 from scgn.train.state import begin
@@ -120,7 +120,7 @@ def seconds_per_step(plan: TrainingPlan, device: torch.device) -> float:
     teacher = None if plan.teacher is None else Teacher(plan, device)
     before = 0.0
     for step in range(1 + TIMED_STEPS):
-        data = pairs(plan, draw(plan, step))
+        data = pairs(plan, step)
         float(train_step(state, plan, data if teacher is None else teacher(data)))
         before = before if step else clock()  # the first is no measure
     return (clock() - before) / TIMED_STEPS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,22 +13,11 @@ from torch.utils.data import DataLoader, Dataset
 from scgn.noise import NoiseModel
 from scgn.simulate import SimulatedBatch, simulate
 from scgn.simulate.paper import simulate_paper
+from scgn.train.movies import VALIDATION_SEED, draw_looks, validation_looks
+from scgn.train.pairs import Pairs
 from scgn.train.plan import TrainingPlan
 from scgn.units import ATOM_MAP_PEAK, noise_units
 
-VALIDATION_SEED = 10**6  # no training step draws from it
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Frames as the network takes and gives them, (B,1,H,W): noise units or counts."""
-
-    given: Tensor
-    wanted: Tensor
-
-    def to(self, device: torch.device) -> Pairs:
-        """The same on a device."""
-        return Pairs(self.given.to(device), self.wanted.to(device))
 
 
 def draw(plan: TrainingPlan, step: int, camera: NoiseModel | None = None) -> SimulatedBatch:
@@ -42,20 +31,24 @@ def draw(plan: TrainingPlan, step: int, camera: NoiseModel | None = None) -> Sim
     return simulate(rng, count, side_px, plan.recipe, camera)
 
 
-def pairs(plan: TrainingPlan, data: SimulatedBatch) -> Pairs:
-    """What the network is given and what it should give.
+def pairs(plan: TrainingPlan, step: int, camera: NoiseModel | None = None) -> Pairs:
+    """What the network is given in one step and what it should give.
 
     An atom map is wanted as 0..1 beside noise units, as 0..255 beside counts.
     """
+    if plan.design.residual == "stream":
+        return draw_looks(plan, step, camera)
+    return map_pairs(plan, draw(plan, step, camera))
+
+
+def map_pairs(plan: TrainingPlan, data: SimulatedBatch) -> Pairs:
+    """Frames of one batch with the maps of their atoms."""
     in_counts = plan.input_units == "counts"
-    units = noise_units(data.noisy)
-    given = data.noisy if in_counts else units.enter(data.noisy)
-    if plan.target == "atom_map":
-        return Pairs(given, data.atom_map / (1.0 if in_counts else ATOM_MAP_PEAK))
-    return Pairs(given, data.clean if in_counts else units.enter(data.clean))
+    given = data.noisy if in_counts else noise_units(data.noisy).enter(data.noisy)
+    return Pairs(given, data.atom_map / (1.0 if in_counts else ATOM_MAP_PEAK))
 
 
-class StepData(Dataset[tuple[Tensor, Tensor]]):
+class StepData(Dataset[tuple[Tensor | None, ...]]):
     """Item k is the pair of step `first + k`."""
 
     def __init__(self, plan: TrainingPlan, camera: NoiseModel | None, first: int) -> None:
@@ -64,9 +57,8 @@ class StepData(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return max(0, self._plan.steps - self._first)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        drawn = pairs(self._plan, draw(self._plan, self._first + index, self._camera))
-        return drawn.given, drawn.wanted
+    def __getitem__(self, index: int) -> tuple[Tensor | None, ...]:
+        return tuple(vars(pairs(self._plan, self._first + index, self._camera)).values())
 
 
 def _start_worker(_: int) -> None:
@@ -80,17 +72,19 @@ def stream(
 ) -> Iterator[Pairs]:
     """Pairs of the steps from `first` to the plan's end; drawn ahead by workers, if any."""
     # Made anew, not forked: a fork of a process with other libraries' threads can crash.
-    loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
+    loader: DataLoader[tuple[Tensor | None, ...]] = DataLoader(
         StepData(plan, camera, first), batch_size=None, shuffle=False, num_workers=workers,
         worker_init_fn=_start_worker, prefetch_factor=4 if workers else None,
         multiprocessing_context="spawn" if workers else None,
     )  # fmt: skip
-    return (Pairs(given, wanted) for given, wanted in loader)
+    return (Pairs(*parts) for parts in loader)
 
 
 def validation_pairs(plan: TrainingPlan, camera: NoiseModel | None = None) -> Pairs:
-    """Thirty-two 128x128 frames of the plan's kind that no step trains on."""
+    """Examples of the plan's kind that no step trains on."""
+    if plan.design.residual == "stream":
+        return validation_looks(plan, camera)
     fixed = replace(
         plan, seed=VALIDATION_SEED, sides_px=(128,), pixels_per_step=32 * 128**2, epoch_steps=None
     )
-    return pairs(fixed, draw(fixed, 0, camera))
+    return map_pairs(fixed, draw(fixed, 0, camera))

@@ -11,7 +11,7 @@ from scgn.simulate import Recipe
 from scgn.sizes import Design, design_named
 
 Loss = Literal["relative", "power", "rmse", "l1"]
-RELATIVE: tuple[Loss, ...] = ("relative", "power")  # to the Wiener estimate's own error
+RELATIVE: tuple[Loss, ...] = ("relative", "power")  # to the estimate's own error
 Precision = Literal["float32", "bfloat16"]
 Data = Literal["physical", "paper"]
 
@@ -21,13 +21,24 @@ class TrainingError(ValueError):
 
 
 @dataclass(frozen=True)
+class MoviePlan:
+    """frames: most of a movie; movies: per step, of 128 px a side; looks: frames of each movie that
+    are learned from, the first and the last among them.
+    """
+
+    frames: int = 18
+    movies: int = 2
+    looks: int = 6
+
+
+@dataclass(frozen=True)
 class TrainingPlan:
     """Everything that decides the weights, but for the rounding of the device.
 
     size: row of the table of networks; target: what it learns; input_units: what it takes;
     steps: optimiser steps; seed: of weights and data; sides_px: sides of square training frames,
     one drawn per step (a spectrum's peaks grow with the side, so a single side would teach a single
-    size); pixels_per_step: how many frames follow; peak_rate: learning rate; constant_rate: no
+    size); movies: of temporal networks; pixels_per_step: how many frames of others follow; peak_rate: learning rate; constant_rate: no
     warm-up, no cosine; loss: of each frame, see `scgn.train.run.frame_errors`; precision: of the
     convolutions;
     epoch_steps: the data repeats after so many steps, None for never; data: `physical` frames of
@@ -40,7 +51,8 @@ class TrainingPlan:
     target: Target = "clean"
     input_units: InputUnits = "noise"
     steps: int = 1000
-    sides_px: tuple[int, ...] = (64, 96, 128, 192)
+    sides_px: tuple[int, ...] = (96, 128, 192)
+    movies: MoviePlan = field(default_factory=MoviePlan)
     pixels_per_step: int = 4 * 96 * 96
     peak_rate: float = 6e-4
     constant_rate: bool = False

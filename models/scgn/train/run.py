@@ -22,14 +22,14 @@ from scgn.architectures import parameters
 from scgn.calibration import Calibration
 from scgn.checkpoint import describe, save_checkpoint
 from scgn.noise import NoiseModel
-from scgn.train.data import Pairs, stream, validation_pairs
+from scgn.train.data import stream, validation_pairs
+from scgn.train.movies import VALIDATION_TIMES
+from scgn.train.pairs import Pairs
 from scgn.train.plan import RELATIVE, TrainingPlan, learning_rate
 from scgn.train.state import TrainingState, begin, resume, save_state, update_average
 from scgn.train.teacher import Teacher
-from scgn.wiener import wiener
 
 Forward = Callable[[Tensor], Tensor]
-FLOOR = 0.05  # of the noise: on an empty frame the estimate is nearly exact, and no measure
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Sitting:
 def frame_errors(plan: TrainingPlan, forward: Forward, data: Pairs) -> Tensor:
     """Error of each frame, (B,): `rmse` in the network's units, or `l1`, the paper's.
 
-    `relative`: the rmse over that of the Wiener estimate, so that every frame counts by what can
-    still be gained on it. Over the noise alone, faint frames counted for nothing and got worse.
-    `power`: its square, which weighs harm done to one frame more than as much gained on another.
+    `relative`: the rmse over that of the estimate, so that every frame counts by what can still be
+    gained on it. Over the noise alone, faint frames counted for nothing and got worse. `power`: its
+    square, which weighs harm done to one frame more than as much gained on another.
     """
     half = plan.precision == "bfloat16"
     with torch.autocast(data.given.device.type, torch.bfloat16, enabled=half):
@@ -63,20 +63,9 @@ def frame_errors(plan: TrainingPlan, forward: Forward, data: Pairs) -> Tensor:
     root: Tensor = (error.square().mean(dim=(1, 2, 3)) + 1e-6).sqrt()
     if plan.loss not in RELATIVE:
         return root
-    relative = root / estimate_rms(data)
+    assert data.missed is not None, "the loss is relative, and there is no estimate"
+    relative = root / data.missed
     return relative.square() if plan.loss == "power" else relative
-
-
-@torch.no_grad()
-def estimate_rms(data: Pairs) -> Tensor:
-    """Root mean square error of the Wiener estimate of each frame, (B,); at least FLOOR noises."""
-    missed = (wiener(data.given) - data.wanted).square().mean(dim=(1, 2, 3))
-    return (missed + FLOOR**2 * noise_power(data)).sqrt()
-
-
-def noise_power(data: Pairs) -> Tensor:
-    """Mean square of what is to be taken away from each frame, (B,)."""
-    return (data.given - data.wanted).square().mean(dim=(1, 2, 3)).clamp(min=1e-12)
 
 
 def train_step(
@@ -101,17 +90,19 @@ def train_step(
 def validate(state: TrainingState, plan: TrainingPlan, data: Pairs) -> dict[str, float]:
     """Error of the averaged weights on frames never trained on, as the plan counts it."""
     # One by one: the same bits in less than half the time and memory, as each frame fits a cache.
-    frames = map(Pairs, data.given[:, None], data.wanted[:, None])
-    parts = [frame_errors(plan, state.average, frame.to(state.device)) for frame in frames]
+    parts = [frame_errors(plan, state.average, one.to(state.device)) for one in data.each()]
     errors = torch.cat(parts).cpu()
     found = {"error": float(errors.mean())}
     if plan.loss in RELATIVE:
-        over_estimate = (-10 if plan.loss == "power" else -20) * torch.log10(errors)
-        estimate = -10 * torch.log10(estimate_rms(data).square() / noise_power(data))
-        found |= {
-            "gain_db": float((estimate + over_estimate).mean()),
-            "over_estimate_db": float(over_estimate.mean()),
-        }
+        assert data.missed is not None
+        assert data.flat is not None
+        ratio = errors.sqrt() if plan.loss == "power" else errors
+        above = -20 * torch.log10(ratio * data.missed / data.flat)
+        estimate = -20 * torch.log10(data.missed / data.flat)
+        for index, time in enumerate(VALIDATION_TIMES):
+            mine = slice(index, None, len(VALIDATION_TIMES))
+            found[f"above_flat_db_{time}"] = float(above[mine].mean())
+            found[f"estimate_above_flat_db_{time}"] = float(estimate[mine].mean())
     return found
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 
 from scgn.checkpoint import load_network
-from scgn.train.data import Pairs
+from scgn.train.pairs import Pairs
 from scgn.train.plan import TrainingError, TrainingPlan
 
 
