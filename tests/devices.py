@@ -22,7 +22,9 @@ from scgn.backends.backend import Bound, Context, Tensors
 from scgn.calibration import Calibration, build_calibration
 from scgn.deploy import DeployRecipe
 from scgn.deploy.counts import counts_of, pixels_of
+from scgn.deploy.graph import INPUTS, OUTPUTS
 from scgn.deploy.references import References, references
+from scgn.deploy.signature import Signature
 from scgn.pipeline import DeviceLost, Lane, Pipeline, Ticket
 from scgn.pipeline.device import Bytes, tensor_bytes
 
@@ -260,6 +262,8 @@ class FakeDevice:
 
 class FakeEngine:
     """denoised = (counts - dark) * gain; facts: its least, its range, its mean."""
+
+    signature = Signature(INPUTS, OUTPUTS)
 
     def __init__(self, recipe: DeployRecipe) -> None:
         self._recipe = recipe
