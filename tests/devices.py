@@ -315,6 +315,7 @@ class Call:
     results: Sequence[Bytes]
     word: str = "cpu"
     ready: bool = False
+    reports: Sequence[None] = ()
 
     def wait(self) -> list[Array]:
         self.ticket.wait()
@@ -362,7 +363,11 @@ class OnFakeDevice:
         return 4 * raw.size
 
     def submit(
-        self, raws: Sequence[Array], results: Sequence[Bytes], calibration: Calibration | None
+        self,
+        raws: Sequence[Array],
+        results: Sequence[Bytes],
+        calibration: Calibration | None,
+        slots: Sequence[Any] = (),
     ) -> Call:
         self.sizes.append(len(raws))
         shape = raws[0].shape

@@ -26,15 +26,16 @@ class References:
     share of the mean over each window of WINDOWS that a defect takes; source: (H,W) int32, flat
     index of the pixel each one copies: its own, but where a defect has no good pixel in any window.
 
-    noise: (H,W//2+1), power spectrum of the calibrated point noise, 1 on average over the whole
-    plane; law: (6,), LAW; zeros where they are not known. Only graphs that know a stream take them.
+    noise_power: (H,W//2+1), power spectrum of the calibrated point noise, 1 on average over the
+    whole plane; law: (6,), LAW; zeros where they are not known. Only graphs that know a stream take
+    these two.
     """
 
     dark: Tensor
     gain: Tensor
     fill: Tensor
     source: Tensor
-    noise: Tensor
+    noise_power: Tensor
     law: Tensor
 
     def tensors(self) -> tuple[Tensor, ...]:
@@ -77,7 +78,7 @@ def references(calibration: Calibration | None, shape: tuple[int, int]) -> Refer
 
 
 def noise_power(model: NoiseModel | None, shape: tuple[int, int]) -> Tensor:
-    """`noise` of References for frames of that shape, float32.
+    """`noise_power` of References for frames of that shape, float32.
 
     A correlation cut short has negative powers: they become 0. One that reaches beyond a small
     frame comes in again at its other side, as everything does in a DFT.

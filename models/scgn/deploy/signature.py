@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scgn.deploy.counts import OUT_DTYPES, RAW_DTYPES, out_shape, raw_shape
-from scgn.deploy.recipe import DeployRecipe
+from scgn.deploy.recipe import DeployError, DeployRecipe
 from scgn.stream.facts import CONTROL, Facts
 from scgn.stream.state import state_shapes
 
@@ -30,6 +30,11 @@ class Signature:
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        names = (*self.inputs, *self.outputs)
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise DeployError(f"graph: expected a name for each tensor, got one twice: {twice}")
 
     @property
     def temporal(self) -> bool:

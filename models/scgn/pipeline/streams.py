@@ -94,7 +94,7 @@ class StreamTurn:
         with self.lock:
             if self.number <= self.kept.lost:
                 raise StateLost(f"{self.stream.source}: state lost with an earlier frame")
-            return self.tracker.told(facts, self.stream.exposure, self.controls, None)
+            return self.tracker.told(facts, self.stream.exposure, self.controls)
 
     def bad(self) -> None:
         """The frame is none, and the graph has left the state as it was."""
@@ -170,11 +170,11 @@ class StreamStore:
                 del self._kept[key]
 
     def set_temporal(self, value: Temporal) -> None:
-        """For every stream, from its next frame on."""
+        """For every stream, from its next frame on; states stay, what trackers know begins anew."""
         with self._lock:
             self._temporal = value
             for kept in self._kept.values():
-                kept.tracker.temporal = value
+                kept.tracker = StreamTracker(value)
 
     def status(self) -> dict[str, Any]:
         """What each source's tracker says, of the shape that came last."""
