@@ -22,7 +22,9 @@ from scgn.backends.backend import Bound, Context, Tensors
 from scgn.calibration import Calibration, build_calibration
 from scgn.deploy import DeployRecipe
 from scgn.deploy.counts import counts_of, pixels_of
+from scgn.deploy.graph import INPUTS, OUTPUTS
 from scgn.deploy.references import References, references
+from scgn.deploy.signature import Signature
 from scgn.pipeline import DeviceLost, Lane, Pipeline, Ticket
 from scgn.pipeline.device import Bytes, tensor_bytes
 
@@ -261,6 +263,8 @@ class FakeDevice:
 class FakeEngine:
     """denoised = (counts - dark) * gain; facts: its least, its range, its mean."""
 
+    signature = Signature(INPUTS, OUTPUTS)
+
     def __init__(self, recipe: DeployRecipe) -> None:
         self._recipe = recipe
 
@@ -311,6 +315,7 @@ class Call:
     results: Sequence[Bytes]
     word: str = "cpu"
     ready: bool = False
+    reports: Sequence[None] = ()
 
     def wait(self) -> list[Array]:
         self.ticket.wait()
@@ -358,7 +363,11 @@ class OnFakeDevice:
         return 4 * raw.size
 
     def submit(
-        self, raws: Sequence[Array], results: Sequence[Bytes], calibration: Calibration | None
+        self,
+        raws: Sequence[Array],
+        results: Sequence[Bytes],
+        calibration: Calibration | None,
+        slots: Sequence[Any] = (),
     ) -> Call:
         self.sizes.append(len(raws))
         shape = raws[0].shape

@@ -167,7 +167,7 @@ def exact_result(network: str, side: int, out: Path, device: torch.device) -> to
 
     recipe = DeployRecipe((side, side), precision="float64")
     graph = on_device(deploy(checkpoint_named(network, out)[0], recipe), device)
-    _, *known = sample(recipe)
+    _, *known = sample(graph)
     inputs = (as_raw(lattice_frame(side), recipe), *known)
     with torch.inference_mode():
         denoised, _ = graph(*(value.to(device) for value in inputs))

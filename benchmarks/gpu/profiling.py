@@ -91,4 +91,4 @@ def run_without_device(graph: DeployGraph) -> None:
 
     moved = copy.deepcopy(graph).to("meta")
     with torch.no_grad():
-        moved(*(value.to("meta") for value in sample(graph.recipe)))
+        moved(*(value.to("meta") for value in sample(graph)))

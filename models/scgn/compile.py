@@ -17,10 +17,9 @@ from scgn.backends.cache import EngineCache, default_folder, key_of
 from scgn.backends.openvino import OpenVino
 from scgn.checkpoint import Checkpoint, load_network
 from scgn.deploy import DeployError, DeployGraph, DeployRecipe, deploy
-from scgn.deploy.counts import OUT_DTYPES, out_shape
 from scgn.deploy.export import onnx_bytes, sample
-from scgn.deploy.graph import FACTS
 from scgn.deploy.recipe import CameraDtype, OutputDtype, Precision
+from scgn.deploy.signature import signature_of
 
 MIB = 2**20
 
@@ -107,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         begun = time.monotonic()
         made = built(checkpoint, recipe, backend, device, EngineCache(args.cache), _say(recipe))
         if not apart:
-            run_once(backend.load(made.content, made.graph, device, 0), recipe, device)
+            run_once(backend.load(made.content, made.graph, device, 0), made.graph, device)
         ran = "not run (no GPU here)" if apart else "run once"
         print(line(checkpoint, made, backend, ran, time.monotonic() - begun), flush=True)
     return 0
@@ -141,12 +140,11 @@ def write_onnx(path: Path, checkpoint: Checkpoint, recipe: DeployRecipe) -> None
         raise DeployError(f"onnx: {path} cannot be written: {error.strerror}") from error
 
 
-def run_once(engine: Engine, recipe: DeployRecipe, device: torch.device) -> None:
+def run_once(engine: Engine, graph: DeployGraph, device: torch.device) -> None:
     """One call on a frame of zeros: that it runs at all; Inductor compiles only then."""
-    out = torch.zeros(out_shape(recipe), dtype=OUT_DTYPES[recipe.output_dtype], device=device)
-    facts = torch.zeros((recipe.batch, len(FACTS)), dtype=recipe.wide, device=device)
-    inputs = [tensor.to(device) for tensor in sample(recipe)]
-    engine.context(inputs, (out, facts)).enqueue()
+    inputs = [tensor.to(device) for tensor in sample(graph)]
+    outputs = signature_of(graph).blank_outputs(graph.recipe, device)
+    engine.context(inputs, outputs).enqueue()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

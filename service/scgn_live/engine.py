@@ -162,7 +162,7 @@ class Engine:
         try:
             size = processor.result_bytes(raws[0])
             results = [slot.result_memory(size) for slot in slots]
-            return processor.submit(raws, results, calibration)
+            return processor.submit(raws, results, calibration, slots)
         except Exception as error:
             return failed(error, len(slots))
 
@@ -183,7 +183,9 @@ class Engine:
     def _hand_on(self, call: UnderWay) -> None:
         """Finish the frames of a call, in whichever thread has the oldest one."""
         results = self._results(call)
-        for slot, result in zip(call.slots, results, strict=True):
+        reports = call.pending.reports or [None] * len(call.slots)
+        for slot, result, report in zip(call.slots, results, reports, strict=True):
+            slot.report = report
             self._finish(slot, result, call)
         self._room.release()
         for result in results:

@@ -15,7 +15,9 @@ from scgn.calibration import Calibration
 from scgn_live.settings import Settings
 
 if TYPE_CHECKING:
-    from scgn.pipeline import StreamDenoiser
+    from scgn.pipeline import Stream, StreamDenoiser
+    from scgn.stream.tracker import StreamReport
+    from scgn_live.ring import Slot
 
 LOG = logging.getLogger(__name__)
 
@@ -24,13 +26,18 @@ Bytes = NDArray[np.uint8]
 
 
 class Pending(Protocol):
-    """Frames under way. word: how they ran, as the wire says it; ready: nothing to wait for."""
+    """Frames under way. word: how they ran, as the wire says it; ready: nothing to wait for;
+    reports: what each frame's stream says once it was waited for, or nothing where none says any.
+    """
 
     @property
     def word(self) -> str: ...
 
     @property
     def ready(self) -> bool: ...
+
+    @property
+    def reports(self) -> Sequence[StreamReport | None]: ...
 
     def wait(self) -> Sequence[Array | Exception]:
         """For each frame (rows, columns), or why it failed; called once, in order of submission."""
@@ -60,11 +67,16 @@ class Processor(Protocol):
         """Memory that the denoised frame needs, bytes; 0 when it brings its own."""
 
     def submit(
-        self, raws: Sequence[Array], results: Sequence[Bytes], calibration: Calibration | None
+        self,
+        raws: Sequence[Array],
+        results: Sequence[Bytes],
+        calibration: Calibration | None,
+        slots: Sequence[Slot] = (),
     ) -> Pending:
         """Begin with frames of one shape and dtype; they and `results` stay until the wait.
 
-        FrameError when none of them can be processed.
+        slots: which streams they are of; nothing for frames of none. FrameError when none of them
+        can be processed.
         """
 
     def status(self) -> dict[str, Any]:
@@ -81,6 +93,7 @@ class Finished:
     results: Sequence[Array | Exception]
     word: str = "cpu"
     ready: bool = True
+    reports: Sequence[StreamReport | None] = ()
 
     def wait(self) -> Sequence[Array | Exception]:
         return self.results
@@ -117,6 +130,7 @@ class FrameByFrame:
         raws: Sequence[Array],
         results: Sequence[Bytes],  # noqa: ARG002
         calibration: Calibration | None,
+        slots: Sequence[Slot] = (),  # noqa: ARG002
     ) -> Finished:
         return Finished([self(raw, calibration) for raw in raws])
 
@@ -158,17 +172,32 @@ class ScgnProcessor:
         return self._denoiser.result_bytes(raw.shape)
 
     def submit(
-        self, raws: Sequence[Array], results: Sequence[Bytes], calibration: Calibration | None
+        self,
+        raws: Sequence[Array],
+        results: Sequence[Bytes],
+        calibration: Calibration | None,
+        slots: Sequence[Slot] = (),
     ) -> Pending:
         from scgn.pipeline import Frames
 
-        return self._denoiser.submit(Frames(raws, results), calibration)
+        frames = Frames(raws, results, [stream_of(slot) for slot in slots])
+        return self._denoiser.submit(frames, calibration)
 
     def status(self) -> dict[str, Any]:
         return self._denoiser.status()
 
     def close(self) -> None:
         self._denoiser.close()
+
+
+def stream_of(slot: Slot) -> Stream:
+    """Where a slot's frame comes from."""
+    from scgn.pipeline import Stream
+    from scgn.stream.tracker import Exposure
+
+    header, start = slot.header, slot.run.start
+    words = header.frame, header.t_acquired_ns, start.exposure_ms, start.pixel_size_nm
+    return Stream(header.source, header.series, Exposure(*words))
 
 
 def build_processor(

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import zmq
@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 
 from scgn_client.messages import FrameHeader
 from scgn_live.run import Run
+
+if TYPE_CHECKING:
+    from scgn.stream.tracker import StreamReport
 
 EVENTS_MAX = 256  # starts and ends that may wait; beyond, the ingest waits
 
@@ -62,6 +65,7 @@ class Slot:
         self.calibration: str | None = None
         self.model = ""
         self.engine = ""
+        self.report: StreamReport | None = None  # what the frame's stream says, where it has a past
 
     def store(self, header: FrameHeader, run: Run, message: zmq.Frame, received_s: float) -> None:
         """Take in one frame; its length was checked before."""
@@ -75,7 +79,7 @@ class Slot:
         self.message, self.header, self.run = message, header, run
         self.t_received_ns = time.time_ns()
         self.received_s = received_s
-        self.failed = self.denoised = self.calibration = None
+        self.failed = self.denoised = self.calibration = self.report = None
 
     def result_memory(self, size: int) -> NDArray[np.uint8]:
         """Memory of the slot for its denoised frame, bytes; kept until a larger one is needed."""

@@ -23,10 +23,10 @@ from scgn.backends.openvino import OpenVino
 from scgn.calibration import Calibration, build_calibration
 from scgn.checkpoint import Checkpoint, checkpoint_of, describe
 from scgn.deploy import DeployGraph, DeployRecipe, deploy
-from scgn.deploy.counts import OUT_DTYPES, as_raw, out_shape
-from scgn.deploy.export import sample
-from scgn.deploy.graph import FACTS
+from scgn.deploy.counts import as_raw
+from scgn.deploy.graph import INPUTS, OUTPUTS
 from scgn.deploy.references import references
+from scgn.deploy.signature import Signature
 from scgn.metrics import psnr_db
 from scgn.network import SCGN
 from scgn.sizes import Design, Size
@@ -56,9 +56,10 @@ class Slot:
 
 
 def slot_of(recipe: DeployRecipe, device: torch.device = CPU) -> Slot:
-    denoised = torch.zeros(out_shape(recipe), dtype=OUT_DTYPES[recipe.output_dtype], device=device)
-    facts = torch.zeros(recipe.batch, len(FACTS), dtype=recipe.wide, device=device)
-    inputs = tuple(value.to(device, copy=True) for value in sample(recipe))
+    signature = Signature(INPUTS, OUTPUTS)
+    known = references(None, recipe.shape).to(device, recipe.wide)
+    denoised, facts = signature.blank_outputs(recipe, device)
+    inputs = signature.blank("raw", recipe, device), *known.tensors()
     return Slot(recipe, inputs, (denoised, facts))
 
 

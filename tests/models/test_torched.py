@@ -31,7 +31,7 @@ def test_more_shapes_are_compiled_than_pytorch_keeps_of_one_code() -> None:
     for place in range(FORMS_OF_ONE_CODE + 2):
         graph = deploy(checkpoint, DeployRecipe((16, 16 + 4 * place)))
         call = torch.compile(own_forward(graph), backend="eager", fullgraph=True, dynamic=False)
-        inputs = sample(graph.recipe)
+        inputs = sample(graph)
         with torch.inference_mode():
             torch.testing.assert_close(call(*inputs), graph(*inputs))
     torch.compiler.reset()

@@ -182,7 +182,9 @@ class Hangs(FrameByFrame):
     def __init__(self, stage: str) -> None:
         self.stage, self.released = stage, threading.Event()
 
-    def submit(self, raws: Any, results: Any, calibration: Calibration | None) -> Any:
+    def submit(
+        self, raws: Any, results: Any, calibration: Calibration | None, slots: Any = ()
+    ) -> Any:
         if self.stage == "engine":
             self.released.wait(DEADLINE_S)
         return Waited(list(raws), self.released)
@@ -196,6 +198,7 @@ class Waited:
     released: threading.Event
     word: str = "cpu"
     ready: bool = False
+    reports: tuple[None, ...] = ()
 
     def wait(self) -> list[Any]:
         self.released.wait(DEADLINE_S)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from scgn.deploy import DeployGraph
+from scgn.deploy.signature import Signature
 
 Tensors = Sequence[Tensor]
 EngineWord = Literal["cpu", "cuda", "tensorrt"]  # the wire's words for how a frame ran
@@ -35,8 +36,10 @@ class Context(Protocol):
 class Engine(Protocol):
     """A compiled graph on its device."""
 
+    signature: Signature
+
     def context(self, inputs: Tensors, outputs: Tensors) -> Context:
-        """Bind to memory that stays: tensors of INPUTS and OUTPUTS of `scgn.deploy.graph`.
+        """Bind to memory that stays: tensors in the order of the signature's names.
 
         On CUDA it warms up and captures: call it at start or aside, never between frames.
         """

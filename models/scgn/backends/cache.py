@@ -7,6 +7,7 @@ the folder must be as private as a folder of executables.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import json
@@ -14,7 +15,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -22,13 +23,14 @@ from typing import Any
 
 import torch
 
-import scgn.deploy
+import scgn
 from scgn.backends.backend import Backend
 from scgn.checkpoint import Checkpoint
 from scgn.deploy import DeployRecipe
 
 LOG = logging.getLogger(__name__)
 SUFFIX = ".engine"
+GRAPHS = ("deploy", "stream")  # folders of the code that makes graphs
 BYTES_MAX = 4 << 30
 LINE_MAX = 16 * 1024
 NEW = ".new-"  # of files that are being written
@@ -45,9 +47,36 @@ def default_folder() -> Path:
 def form() -> str:
     """Digest of the code that makes graphs: an engine of another version's graph is another's."""
     digest = hashlib.sha256()
-    for path in sorted(Path(scgn.deploy.__file__).parent.glob("*.py")):
+    for path in sources():
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def sources() -> list[Path]:
+    """Files that make graphs: all of GRAPHS, and whatever of this package they import."""
+    root = Path(scgn.__file__).parent
+    left = [path for folder in GRAPHS for path in (root / folder).glob("*.py")]
+    found: set[Path] = set()
+    while left:
+        path = left.pop()
+        if path not in found:
+            found.add(path)
+            left += _imported(path, root)
+    return sorted(found)
+
+
+def _imported(path: Path, root: Path) -> Iterator[Path]:
+    """Files of modules below `root` that a file imports, or that it takes names from."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            package, *parts = name.split(".")
+            place = root.joinpath(*parts)
+            if package == root.name:
+                files = place.with_suffix(".py"), place / "__init__.py"
+                yield from (file for file in files if parts and file.is_file())
 
 
 def weights_digest(checkpoint: Checkpoint) -> str:

@@ -10,20 +10,20 @@ from torch import Tensor
 from scgn.backends.backend import Bound, Context, Tensors
 from scgn.backends.from_onnx import FromOnnx
 from scgn.deploy import DeployGraph
-from scgn.deploy.graph import INPUTS, OUTPUTS
+from scgn.deploy.signature import Signature, signature_of
 
 
 class OnnxEngine:
     """A session; each context binds it to memory of its own."""
 
-    def __init__(self, session: Any) -> None:
-        self._session = session
+    def __init__(self, signature: Signature, session: Any) -> None:
+        self.signature, self._session = signature, session
 
     def context(self, inputs: Tensors, outputs: Tensors) -> Context:
         binding = self._session.io_binding()
-        for name, tensor in zip(INPUTS, inputs, strict=True):
+        for name, tensor in zip(self.signature.inputs, inputs, strict=True):
             binding.bind_input(*_place(name, tensor))
-        for name, tensor in zip(OUTPUTS, outputs, strict=True):
+        for name, tensor in zip(self.signature.outputs, outputs, strict=True):
             binding.bind_output(*_place(name, tensor))
         session = self._session
         return Bound(lambda: session.run_with_iobinding(binding))
@@ -48,4 +48,5 @@ class OnnxRuntime(FromOnnx):
         options.intra_op_num_threads = threads or torch.get_num_threads()
         options.log_severity_level = 3
         providers = ["CPUExecutionProvider"]
-        return OnnxEngine(onnxruntime.InferenceSession(built, options, providers))
+        session = onnxruntime.InferenceSession(built, options, providers)
+        return OnnxEngine(signature_of(graph), session)

@@ -12,6 +12,7 @@ from torch import Tensor
 from scgn.backends.backend import Bound, Context, Tensors
 from scgn.backends.from_onnx import FromOnnx
 from scgn.deploy import DeployGraph
+from scgn.deploy.signature import Signature, signature_of
 
 # OpenVINO reports its use over the network when it finds the package for it; an instrument's
 # computer tells nobody what it does. Without the package it goes on silently.
@@ -33,18 +34,17 @@ def core(openvino: Any) -> Any:
 class OpenVinoEngine:
     """A compiled model; each context is an inference request of its own on the caller's memory."""
 
-    def __init__(self, openvino: Any, model: Any) -> None:
-        self._openvino, self._model = openvino, model
+    def __init__(self, signature: Signature, openvino: Any, model: Any) -> None:
+        self.signature, self._openvino, self._model = signature, openvino, model
 
     def _shared(self, tensor: Tensor) -> Any:
         return self._openvino.Tensor(tensor.numpy(), shared_memory=True)
 
     def context(self, inputs: Tensors, outputs: Tensors) -> Context:
         request = self._model.create_infer_request()
-        for place, tensor in enumerate(inputs):
-            request.set_input_tensor(place, self._shared(tensor))
-        for place, tensor in enumerate(outputs):
-            request.set_output_tensor(place, self._shared(tensor))
+        names = (*self.signature.inputs, *self.signature.outputs)
+        for name, tensor in zip(names, (*inputs, *outputs), strict=True):
+            request.set_tensor(name, self._shared(tensor))
         return Bound(request.infer)
 
 
@@ -72,4 +72,4 @@ class OpenVino(FromOnnx):
         }
         plugin = core(openvino)
         model = plugin.compile_model(plugin.read_model(built), "CPU", settings)
-        return OpenVinoEngine(openvino, model)
+        return OpenVinoEngine(signature_of(graph), openvino, model)

@@ -15,7 +15,7 @@ from scgn.backends.backend import BackendError, Context, EngineWord, Progress, T
 from scgn.backends.from_onnx import FromOnnx
 from scgn.backends.torched import captured
 from scgn.deploy import DeployGraph
-from scgn.deploy.graph import INPUTS, OUTPUTS
+from scgn.deploy.signature import Signature, signature_of
 
 WORKSPACE_BYTES = 8 << 30
 
@@ -26,14 +26,15 @@ class PlanEngine:
     One TensorRT context must not serve two streams at a time, so slots never share one.
     """
 
-    def __init__(self, name: str, engine: Any, keep: tuple[Any, ...]) -> None:
-        self._name, self._engine, self._keep = name, engine, keep
+    def __init__(self, signature: Signature, name: str, engine: Any, keep: tuple[Any, ...]) -> None:
+        self.signature, self._name, self._engine, self._keep = signature, name, engine, keep
 
     def context(self, inputs: Tensors, outputs: Tensors) -> Context:
         context = self._engine.create_execution_context()
         if context is None:
             raise BackendError(f"backend {self._name}: no execution context (out of memory?)")
-        for name, tensor in zip((*INPUTS, *OUTPUTS), (*inputs, *outputs), strict=True):
+        names = (*self.signature.inputs, *self.signature.outputs)
+        for name, tensor in zip(names, (*inputs, *outputs), strict=True):
             if not context.set_tensor_address(name, tensor.data_ptr()):
                 raise BackendError(f"backend {self._name}: the plan has no tensor {name!r}")
 
@@ -100,7 +101,7 @@ class Plans(FromOnnx):
         engine = reader.deserialize_cuda_engine(built)
         if engine is None:
             raise BackendError(f"backend {self.name}: the plan cannot be loaded on this device")
-        return PlanEngine(self.name, engine, (reader, logger))
+        return PlanEngine(signature_of(graph), self.name, engine, (reader, logger))
 
 
 def _errors(parser: Any) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from scgn.backends.backend import Bound, Context, EngineWord, Progress, Tensors
 from scgn.deploy import DeployGraph
+from scgn.deploy.signature import Signature, signature_of
 
 WARM_CALLS = 3  # before a capture: libraries pick their kernels and take their workspaces
 
@@ -26,8 +27,10 @@ class TorchEngine:
     """A callable of tensors; on CUDA every context is one captured graph (unless told not to)."""
 
     def __init__(
-        self, call: Callable[..., tuple[Tensor, ...]], device: torch.device, captures: bool = True
-    ) -> None:
+        self, signature: Signature, call: Callable[..., tuple[Tensor, ...]], device: torch.device,
+        captures: bool = True,
+    ) -> None:  # fmt: skip
+        self.signature = signature
         self._call, self._captures = call, captures and device.type == "cuda"
 
     def context(self, inputs: Tensors, outputs: Tensors) -> Context:
@@ -77,8 +80,9 @@ def own_forward(graph: DeployGraph) -> Callable[..., tuple[Tensor, ...]]:
     """The graph's forward as code of its own: of one code PyTorch compiles eight forms (shapes,
     precisions, weights) and refuses the ninth.
     """
-    shared = DeployGraph.forward
-    own = types.FunctionType(shared.__code__.replace(), shared.__globals__, shared.__name__)
+    shared = type(graph).forward
+    words = shared.__globals__, shared.__name__, shared.__defaults__, shared.__closure__
+    own = types.FunctionType(shared.__code__.replace(), *words)
     return types.MethodType(own, graph)
 
 
@@ -125,7 +129,7 @@ class Eager(Torch):
     def load(
         self, built: bytes, graph: DeployGraph, device: torch.device, threads: int
     ) -> TorchEngine:
-        return TorchEngine(on_device(graph, device), device, self._captures)
+        return TorchEngine(signature_of(graph), on_device(graph, device), device, self._captures)
 
 
 class Inductor(Torch):
@@ -144,4 +148,5 @@ class Inductor(Torch):
         options: dict[str, Any] = {"fullgraph": True, "dynamic": False}
         if device.type == "cuda":
             options["mode"] = "max-autotune-no-cudagraphs"
-        return TorchEngine(torch.compile(own_forward(on_device(graph, device)), **options), device)
+        call = torch.compile(own_forward(on_device(graph, device)), **options)
+        return TorchEngine(signature_of(graph), call, device)

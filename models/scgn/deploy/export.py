@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from scgn.deploy.counts import RAW_DTYPES, raw_shape
-from scgn.deploy.graph import INPUTS, OUTPUTS, DeployGraph
-from scgn.deploy.recipe import DeployError, DeployRecipe
-from scgn.deploy.references import references
+from scgn.deploy.graph import DeployGraph
+from scgn.deploy.recipe import DeployError
+from scgn.deploy.references import NAMES, references
+from scgn.deploy.signature import signature_of
 
 OPSET = 20  # the first that may reflect-pad and pool every dtype we use
 
@@ -41,20 +41,22 @@ ALLOWED = frozenset(
 GETITEM = "<built-in function getitem>"
 
 
-def sample(recipe: DeployRecipe) -> tuple[Tensor, ...]:
-    """Inputs of the right shapes and dtypes, in the order of INPUTS."""
-    raw = torch.zeros(raw_shape(recipe), dtype=RAW_DTYPES[recipe.camera_dtype])
-    wide = [
-        t.to(recipe.wide) if t.is_floating_point() else t
-        for t in references(None, recipe.shape).tensors()
-    ]
-    return (raw, *wide)
+def sample(graph: DeployGraph) -> tuple[Tensor, ...]:
+    """Inputs of the right shapes and dtypes, in the graph's order: a frame of zeros, references
+    that change nothing, a state that knows nothing.
+    """
+    recipe, signature = graph.recipe, signature_of(graph)
+    known = references(None, recipe.shape).to(torch.device("cpu"), recipe.wide)
+    return tuple(
+        getattr(known, name) if name in NAMES else signature.blank(name, recipe)
+        for name in graph.inputs
+    )
 
 
 def program(graph: DeployGraph) -> ExportedProgram:
     """The graph as PyTorch exports it, decomposed; DeployError when it holds what it may not."""
     with quiet():
-        exported = torch.export.export(graph, sample(graph.recipe), strict=False)
+        exported = torch.export.export(graph, sample(graph), strict=False)
         lowered: ExportedProgram = exported.run_decompositions(decompositions())
     if odd := sorted(set(operations(lowered)) - ALLOWED):
         raise DeployError(f"graph: expected only {len(ALLOWED)} known operations, got {odd}")
@@ -84,11 +86,11 @@ def complex_nodes(exported: ExportedProgram) -> list[str]:
 
 
 def onnx_bytes(graph: DeployGraph) -> bytes:
-    """The graph in ONNX, weights inside; INPUTS and OUTPUTS name what goes in and out."""
+    """The graph in ONNX, weights inside; what goes in and out has the graph's own names."""
     with quiet():
         exported = torch.onnx.export(
-            graph, sample(graph.recipe), dynamo=True, opset_version=OPSET, verbose=False,
-            input_names=list(INPUTS), output_names=list(OUTPUTS), optimize=True,
+            graph, sample(graph), dynamo=True, opset_version=OPSET, verbose=False,
+            input_names=list(graph.inputs), output_names=list(graph.outputs), optimize=True,
         )  # fmt: skip
     assert exported is not None
     content: bytes = exported.model_proto.SerializeToString()

@@ -80,6 +80,8 @@ class DeployGraph(nn.Module):
     ) -> None:
         super().__init__()
         self.recipe = recipe
+        self.inputs: tuple[str, ...] = INPUTS
+        self.outputs: tuple[str, ...] = OUTPUTS
         self.residual = network.design.residual
         self.in_noise_units, self.maps_atoms = in_noise_units, target == "atom_map"
         form = Form(recipe.shape, recipe.wide, scale_of(recipe.shape, in_noise_units))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -12,9 +13,9 @@ from torch.nn import functional
 
 from scgn.calibration import Calibration, neighbours_of_defects
 from scgn.defects import REACH
+from scgn.noise import NoiseModel
 
 WINDOWS = tuple(2 * radius + 1 for radius in range(1, REACH + 1))  # px: 3, 5, 7
-NAMES = ("dark", "gain", "fill", "source")
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,39 @@ class References:
     dark: (H,W) counts; gain: (H,W), to multiply with, 0 where a pixel is defective; fill: (3,H,W),
     share of the mean over each window of WINDOWS that a defect takes; source: (H,W) int32, flat
     index of the pixel each one copies: its own, but where a defect has no good pixel in any window.
+
+    noise_power: (H,W//2+1), power spectrum of the calibrated point noise, 1 on average over the
+    whole plane; law: (6,), LAW; zeros where they are not known. Only graphs that know a stream take
+    these two.
     """
 
     dark: Tensor
     gain: Tensor
     fill: Tensor
     source: Tensor
+    noise_power: Tensor
+    law: Tensor
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """In the order of NAMES."""
+        """What corrects a frame, in the order of `corrected`."""
         return self.dark, self.gain, self.fill, self.source
+
+    def of(self, inputs: Iterable[str]) -> tuple[Tensor, ...]:
+        """Those among the names of a graph's inputs, in their order."""
+        return tuple(getattr(self, name) for name in inputs if name in NAMES)
+
+    def to(self, device: torch.device, wide: torch.dtype = torch.float32) -> References:
+        """A copy on a device; `wide` is the dtype of all but `source`."""
+        kept = {"source": torch.int32}
+        return References(
+            **{name: getattr(self, name).to(device, kept.get(name, wide), copy=True)
+               for name in NAMES}
+        )  # fmt: skip
+
+
+NAMES = tuple(field.name for field in fields(References))
+# Of `law`, counts; line_rows, line_columns: deviation of the noise that a row, a column shares.
+LAW = ("gain_adu_per_e", "read_noise_adu", "line_rows", "line_columns", "line_correlation", "known")
 
 
 def references(calibration: Calibration | None, shape: tuple[int, int]) -> References:
@@ -46,8 +70,48 @@ def references(calibration: Calibration | None, shape: tuple[int, int]) -> Refer
         gain = gain if calibration.gain is None else torch.from_numpy(calibration.gain.copy())
         gain[torch.from_numpy(calibration.mask)] = 0
         _fill(calibration.mask, fill, source)
+    model = None if calibration is None else calibration.noise
     return References(
-        dark, gain, torch.from_numpy(fill), torch.from_numpy(source.astype(np.int32)).view(shape)
+        dark, gain, torch.from_numpy(fill), torch.from_numpy(source.astype(np.int32)).view(shape),
+        noise_power(model, shape), noise_law(model),
+    )  # fmt: skip
+
+
+def noise_power(model: NoiseModel | None, shape: tuple[int, int]) -> Tensor:
+    """`noise_power` of References for frames of that shape, float32.
+
+    A correlation cut short has negative powers: they become 0. One that reaches beyond a small
+    frame comes in again at its other side, as everything does in a DFT.
+    """
+    (rows, columns), half = shape, shape[1] // 2 + 1
+    if model is None:
+        return torch.zeros(rows, half)
+    lags = model.autocorrelation.astype(np.float64)
+    down, right = _waves(rows, rows, lags.shape[0]), _waves(half, columns, lags.shape[1])
+    power = (down @ lags @ right.T).real.clip(min=0)
+    stands_for = np.full(half, 2.0)  # each column for its mirror as well, but for those that are it
+    stands_for[0] = 1
+    if columns % 2 == 0:
+        stands_for[-1] = 1
+    mean = power.mean(axis=0) @ stands_for / columns
+    return torch.from_numpy((power / mean if mean > 0 else np.ones_like(power)).astype(np.float32))
+
+
+def _waves(count: int, side: int, lags: int) -> NDArray[np.complex128]:
+    """(count, lags): the first waves of a DFT over `side` px, at lags around 0."""
+    places = np.arange(lags) - lags // 2
+    waves: NDArray[np.complex128] = np.exp(-2j * np.pi / side * np.arange(count)[:, None] * places)
+    return waves
+
+
+def noise_law(model: NoiseModel | None) -> Tensor:
+    """`law` of References."""
+    if model is None:
+        return torch.zeros(len(LAW))
+    line = model.line_noise_adu
+    lines = (line, 0.0) if model.line_axis == "row" else (0.0, line)
+    return torch.tensor(
+        (model.gain_adu_per_e, model.read_noise_adu, *lines, model.line_correlation, 1.0)
     )
 
 

@@ -6,6 +6,9 @@
 
 Nothing is allocated and nobody waits while frames are submitted; a late copy down never delays the
 next launch. One thread submits; any one thread waits for tickets, in order.
+
+A graph that knows a stream has the stream's state copied into its inputs before a call and out of
+its outputs after it, all on `compute`: calls of one stream follow each other whatever is in flight.
 """
 
 from __future__ import annotations
@@ -21,52 +24,102 @@ from torch import Tensor
 
 from scgn.backends import Engine
 from scgn.deploy import DeployRecipe
-from scgn.deploy.counts import OUT_DTYPES, RAW_DTYPES, out_shape, raw_shape
-from scgn.deploy.graph import FACTS
 from scgn.deploy.references import References, references
+from scgn.deploy.signature import NEW
+from scgn.pipeline.block import Block
 from scgn.pipeline.device import Bytes, Device, Event, as_bytes
+from scgn.stream.facts import CONTROL
+from scgn.stream.state import LONGEST, PROBE
 
 Facts = NDArray[np.float32]
+CALLS_MAX = 2  # of one frame: a probe's, and its own
+Control = tuple[float, float, float, float]  # in the order of CONTROL
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a call knows of its stream. The compute stream alone reads and writes `state`.
+
+    state: on the device, replaced by what the call makes of it, or None when that is let go; fresh:
+    begin from an empty state, whatever `state` holds; control: of the call; probe: of one before it
+    on the same frame, of which PROBE alone is kept.
+    """
+
+    state: Block | None
+    fresh: bool
+    control: Control
+    probe: Control | None = None
+
+    def calls(self) -> list[tuple[Control, tuple[str, ...]]]:
+        """What each call is told, and the parts that are kept of the state it gives: () for all."""
+        last: tuple[Control, tuple[str, ...]] = self.control, ()
+        return [last] if self.probe is None else [(self.probe, PROBE), last]
+
+
+NO_PAST = Past(None, True, (2, 1, LONGEST, 0))  # a frame that belongs to no stream
 
 
 class Slot:
-    """Memory of one call under way, on the device and (facts) on the host, and its own context."""
+    """Memory of one call under way, on the device and (facts, controls) on the host, and its own
+    context. shared: the lane's tensors by name.
+    """
 
     def __init__(
-        self, device: Device, engine: Engine, recipe: DeployRecipe, known: References
+        self, device: Device, engine: Engine, recipe: DeployRecipe, shared: dict[str, Tensor]
     ) -> None:
-        where = device.device
-        self.raw = torch.zeros(
-            raw_shape(recipe), dtype=RAW_DTYPES[recipe.camera_dtype], device=where
+        signature, where = engine.signature, device.device
+        self.raw, self.denoised, self.facts = (
+            signature.blank(name, recipe, where) for name in ("raw", "denoised", "facts")
         )
-        self.denoised = torch.zeros(
-            out_shape(recipe), dtype=OUT_DTYPES[recipe.output_dtype], device=where
-        )
-        self.facts = torch.zeros((recipe.batch, len(FACTS)), dtype=recipe.wide, device=where)
         self.host_facts = device.host(self.facts.numel() * self.facts.element_size())
-        self.context = engine.context((self.raw, *known.tensors()), (self.denoised, self.facts))
+        named = shared | {"raw": self.raw, "denoised": self.denoised, "facts": self.facts}
+        if signature.temporal:
+            self.control = named["control"] = signature.blank("control", recipe, where)
+            self.controls = torch.zeros((CALLS_MAX, len(CONTROL)), device=where)
+            self.host_controls = device.host(4 * self.controls.numel())
+        inputs = [named[name] for name in signature.inputs]
+        self.context = engine.context(inputs, [named[name] for name in signature.outputs])
+
+
+@dataclass(frozen=True)
+class States:
+    """Of a temporal lane: one that stays empty, what goes into a call and what comes out."""
+
+    empty: Block
+    given: Block
+    made: Block
+
+    @classmethod
+    def on(cls, device: Device, recipe: DeployRecipe) -> States:
+        """All empty; the device may still be at it."""
+        blocks = [Block(recipe, device.device) for _ in range(3)]
+        for block in blocks:
+            block.whole.zero_()
+        return cls(*blocks)
+
+    def named(self) -> dict[str, Tensor]:
+        """What a context is bound to."""
+        return self.given.parts | {NEW + name: part for name, part in self.made.parts.items()}
 
 
 class Lane:
-    """One engine with `slots` calls in flight at most. References are shared by its slots: only the
-    compute stream writes and reads them, so a call has either the old ones or the new.
+    """One engine with `slots` calls in flight at most. References, and the state that goes in and
+    out, are shared by its slots: only the compute stream writes and reads them, so a call has
+    either the old ones or the new.
     """
 
     def __init__(self, device: Device, engine: Engine, recipe: DeployRecipe, slots: int) -> None:
-        self.recipe = recipe
-        blank = references(None, recipe.shape)
-        moved = [_on(tensor, device, recipe) for tensor in blank.tensors()]
-        self.references = References(*moved)
+        self.recipe, self.signature = recipe, engine.signature
+        self.references = references(None, recipe.shape).to(device.device, recipe.wide)
         self.shown: References | None = None  # whose content the lane's references have
+        self.states = States.on(device, recipe) if self.signature.temporal else None
         self.free: queue.SimpleQueue[Slot] = queue.SimpleQueue()
         for _ in range(slots):
-            self.free.put(Slot(device, engine, recipe, self.references))
+            self.free.put(Slot(device, engine, recipe, self._shared()))
         device.settle()
 
-
-def _on(tensor: Tensor, device: Device, recipe: DeployRecipe) -> Tensor:
-    wide = recipe.wide if tensor.is_floating_point() else tensor.dtype
-    return tensor.to(device.device, wide, copy=True)
+    def _shared(self) -> dict[str, Tensor]:
+        return vars(self.references) | ({} if self.states is None else self.states.named())
 
 
 @dataclass
@@ -77,10 +130,11 @@ class Ticket:
     slot: Slot
     done: Event
     known: References  # a copy from them may be under way
+    past: Past  # from and to its state as well
     settle: Callable[[], None]
 
     def wait(self) -> Facts:
-        """Wait for the results in the host's memory; (batch, 3), `scgn.deploy.graph.FACTS`.
+        """Wait for the results in the host's memory; (batch, facts) of the lane's signature.
 
         The slot is free afterwards, also when the device reports an error here; DeviceLost when
         that error is there to stay.
@@ -88,7 +142,7 @@ class Ticket:
         try:
             self._over()
             wide = np.float64 if self.lane.recipe.precision == "float64" else np.float32
-            facts = self.slot.host_facts.view(wide).reshape(self.lane.recipe.batch, len(FACTS))
+            facts = self.slot.host_facts.view(wide).reshape(self.lane.recipe.batch, -1)
             return facts.astype(np.float32)
         finally:
             self.lane.free.put(self.slot)
@@ -114,22 +168,24 @@ class Pipeline:
         frames: Sequence[NDArray[np.generic]],
         known: References,
         results: Sequence[Bytes],
+        past: Past = NO_PAST,
     ) -> Ticket:
         """Enqueue one call: `recipe.batch` frames of the lane's shape and dtype.
 
-        known: references on the device; results: host memory of each denoised frame. Frames and
-        results must stay until the ticket was waited for. Waits while all slots are in flight.
+        known: references on the device; results: host memory of each denoised frame; past: of a
+        temporal lane's stream. Frames and results must stay until the ticket was waited for. Waits
+        while all slots are in flight.
         """
         slot = lane.free.get()
         try:
-            done = self._enqueue(lane, slot, frames, known, results)
+            done = self._enqueue(lane, slot, frames, known, results, past)
         except BaseException:
             try:
                 self._device.settle()  # nothing may be writing into the slot when it is given away
             finally:
                 lane.free.put(slot)
             raise
-        return Ticket(lane, slot, done, known, self._device.settle)
+        return Ticket(lane, slot, done, known, past, self._device.settle)
 
     def _enqueue(
         self,
@@ -138,12 +194,18 @@ class Pipeline:
         frames: Sequence[NDArray[np.generic]],
         known: References,
         results: Sequence[Bytes],
+        past: Past,
     ) -> Event:
         for target, frame in zip(slot.raw, frames, strict=True):
             self._up.upload(target, as_bytes(frame))
+        if lane.states is not None:
+            self._tell(slot, past)
         self._compute.after(self._up.record())
         self._show(lane, known)
-        self._compute.enqueue(slot.context)
+        if lane.states is not None:
+            self._enqueue_with(lane.states, slot, past)
+        else:
+            self._compute.enqueue(slot.context)
         self._down.after(self._compute.record())
         for pixels, source in zip(results, slot.denoised, strict=True):
             self._down.download(pixels, source)
@@ -151,11 +213,34 @@ class Pipeline:
         done: Event = self._down.record()
         return done
 
+    def _tell(self, slot: Slot, past: Past) -> None:
+        """Have what each of the frame's calls is told on its way to the device."""
+        words = slot.host_controls.view(np.float32).reshape(CALLS_MAX, len(CONTROL))
+        for row, (control, _) in zip(words, past.calls(), strict=False):
+            row[:] = control
+        self._up.upload(slot.controls, slot.host_controls)
+
+    def _enqueue_with(self, states: States, slot: Slot, past: Past) -> None:
+        """The calls of one frame, each from the state that the one before left."""
+        state, copy = past.state, self._compute.copy
+        before = states.empty if state is None or past.fresh else state
+        for place, (_, kept) in enumerate(past.calls()):
+            copy(slot.control, slot.controls[place : place + 1])
+            copy(states.given.whole, before.whole)
+            self._compute.enqueue(slot.context)
+            if state is None:
+                continue
+            for name in kept:
+                copy(state.parts[name], states.made.parts[name])
+            if not kept:
+                copy(state.whole, states.made.whole)
+
     def _show(self, lane: Lane, known: References) -> None:
         """Have the lane's references say what `known` says, from this call on."""
         if lane.shown is known:
             return
         lane.shown = None  # should a copy fail, the next call copies all again
-        for target, source in zip(lane.references.tensors(), known.tensors(), strict=True):
+        names = lane.signature.inputs
+        for target, source in zip(lane.references.of(names), known.of(names), strict=True):
             self._compute.copy(target, source)
         lane.shown = known

@@ -30,10 +30,13 @@ from scgn.deploy import DeployRecipe
 from scgn.deploy.counts import OUT_DTYPES, TWO_BYTES
 from scgn.deploy.recipe import SIDE_MIN, CameraDtype, OutputDtype, Precision
 from scgn.deploy.references import References, references
+from scgn.pipeline.block import Block
 from scgn.pipeline.building import BuildProcess, Ending
 from scgn.pipeline.device import Bytes, Device
-from scgn.pipeline.lane import Lane, Pipeline
+from scgn.pipeline.lane import NO_PAST, Lane, Pipeline
 from scgn.pipeline.results import Frames, Results
+from scgn.pipeline.streams import STREAMS_MAX, Kind, StreamStore, StreamTurn
+from scgn.stream.tracker import Temporal
 
 LOG = logging.getLogger(__name__)
 LANES_MAX = 8  # shapes kept on the device; the least recently used goes
@@ -60,7 +63,9 @@ class Running:
     """How frames are run.
 
     precision, output_dtype: see `scgn.deploy.DeployRecipe`; in_flight: calls on the device at most;
-    threads: CPU threads, 0 for all; network: the name or path that a build process loads.
+    threads: CPU threads, 0 for all; network: the name or path that a build process loads; temporal:
+    longest mean that a frame may know, frames, `auto` for what is best, `off` for none;
+    streams_max: streams whose past is kept.
     """
 
     network: str
@@ -69,6 +74,8 @@ class Running:
     in_flight: int = 3
     threads: int = 0
     cache: Path = field(default_factory=Path)
+    temporal: Temporal = "auto"
+    streams_max: int = STREAMS_MAX
 
 
 class StreamDenoiser:
@@ -91,6 +98,8 @@ class StreamDenoiser:
             None if device.device.type == "cpu" else device.host
         )
         self._checkpoint, self._device, self._running = checkpoint, device, running
+        self.temporal = is_temporal(checkpoint)
+        self._streams = StreamStore(running.temporal, running.streams_max)
         self._pipeline = Pipeline(device)
         self._cache = EngineCache(running.cache)
         self._lanes: OrderedDict[Key, Standing] = OrderedDict()
@@ -105,8 +114,7 @@ class StreamDenoiser:
     # Before frames come, or aside.
 
     def _on_device(self, calibration: Calibration | None, shape: tuple[int, int]) -> References:
-        tensors = references(calibration, shape).tensors()
-        moved = References(*(tensor.to(self._device.device) for tensor in tensors))
+        moved = references(calibration, shape).to(self._device.device)
         self._device.settle()
         return moved
 
@@ -126,8 +134,11 @@ class StreamDenoiser:
 
     def prepare(self, shape: tuple[int, int], dtype: str, batch: int = 1) -> None:
         """Have a lane of the chosen backend ready before frames of that kind come; it may take
-        minutes the first time, seconds later. BackendError, DeployError when it cannot be.
+        minutes the first time, seconds later. BackendError, DeployError when it cannot be. Frames
+        that know their past go one by one: of more in a call there is nothing to prepare.
         """
+        if self.temporal and batch > 1:
+            return
         key = (shape, dtype, batch)
         self._build(key)
         self._put(key, self._standing(key, self.choice.backend))
@@ -207,9 +218,12 @@ class StreamDenoiser:
         """Enqueue frames of one shape and dtype; FrameError when they cannot be.
 
         `too_small` below SIDE_MIN px a side, `calibration_shape` for a calibration of another
-        shape, `camera_dtype` for one that no camera has.
+        shape, `camera_dtype` for one that no camera has. A network that knows the past takes one
+        frame a call (ValueError): a stream's frames follow each other.
         """
         first = frames.raws[0]
+        if self.temporal and len(frames.raws) > 1:
+            raise ValueError(f"frames: expected one a call, got {len(frames.raws)}")
         key = (first.shape, wire_dtype(first), len(frames.raws))
         if min(first.shape) < SIDE_MIN:
             raise FrameError("too_small", f"expected {SIDE_MIN} px a side, got {first.shape}")
@@ -218,8 +232,24 @@ class StreamDenoiser:
             raise FrameError("calibration_shape", got)
         standing = self._lane(key)
         known = self._blank(first.shape) if calibration is None else self.references(calibration)
-        ticket = self._pipeline.submit(standing.lane, frames.raws, known, frames.results)
-        return Results(ticket, frames, self._running.output_dtype, standing.word)
+        turn = self._turn(standing.lane, frames, None if calibration is None else calibration.id)
+        words = standing.lane, frames.raws, known, frames.results
+        try:
+            ticket = self._pipeline.submit(*words, NO_PAST if turn is None else turn.past)
+        except BaseException:
+            if turn is not None:
+                turn.refused()
+            raise
+        return Results(ticket, frames, self._running.output_dtype, standing.word, turn)
+
+    def _turn(self, lane: Lane, frames: Frames, calibration: str | None) -> StreamTurn | None:
+        """The next of its stream; None for a frame, or a network, without a past."""
+        stream = frames.streams[0] if frames.streams and self.temporal else None
+        if stream is None:
+            return None
+        recipe, where = lane.recipe, self._device.device
+        kind = Kind(calibration, recipe.camera_dtype)
+        return self._streams.turn(stream, recipe.shape, kind, lambda: Block(recipe, where))
 
     def result_bytes(self, shape: tuple[int, int]) -> int:
         """Host memory of one denoised frame, bytes."""
@@ -245,13 +275,23 @@ class StreamDenoiser:
         return standing
 
     def has_lane(self, shape: tuple[int, int], dtype: str, batch: int) -> bool:
-        """Whether frames of that kind can go together without a new lane."""
+        """Whether frames of that kind can go together without a new lane; those that know their
+        past never go together.
+        """
         return (shape, dtype, batch) in self._lanes
 
     # Anyone's.
 
+    def forget(self, source: str) -> None:
+        """Free what is kept of a source's streams; its next frame has no past."""
+        self._streams.forget(source)
+
+    def set_temporal(self, value: Temporal) -> None:
+        """As `Running.temporal`, for all streams from their next frames on."""
+        self._streams.set_temporal(value)
+
     def status(self) -> dict[str, Any]:
-        """Backend, why it, precision, and each lane's state; for people."""
+        """Backend, why it, precision, each lane's state and each source's stream; for people."""
         with self._lock:
             lanes = [
                 {
@@ -264,7 +304,7 @@ class StreamDenoiser:
             "name": self.choice.backend.name, "version": self.choice.backend.version(),
             "why": self.choice.why, "device": str(self._device.device),
             "precision": self._running.precision, "in_flight": self._running.in_flight,
-            "lanes": lanes,
+            "lanes": lanes, "streams": self._streams.status(),
         }  # fmt: skip
 
     def close(self) -> None:
@@ -274,6 +314,12 @@ class StreamDenoiser:
             self._closed, builder = True, self._builder
         if builder is not None and builder.is_alive():
             builder.join(5)
+
+
+def is_temporal(checkpoint: Checkpoint) -> bool:
+    """Whether a network starts from what its stream knows."""
+    residual: str = checkpoint.network.design.residual
+    return residual == "stream"
 
 
 def wire_dtype(frame: Array) -> str:
