@@ -13,7 +13,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from scgn.checkpoint import Checkpoint, Target
 from scgn.deploy.body import Form, RealSCGN, scale_of
 from scgn.deploy.counts import counts_of, pixels_of
-from scgn.deploy.estimate import Estimate
 from scgn.deploy.recipe import DeployRecipe
 from scgn.deploy.references import corrected
 from scgn.network import SCGN, Network
@@ -57,6 +56,14 @@ def folded(module: nn.Module) -> nn.Module:
     return module
 
 
+def widen(body: nn.Module, wide: torch.dtype) -> nn.Module:
+    """The same body with what its modules name as WIDE in that dtype."""
+    for module in body.modules():
+        for name in getattr(module, "WIDE", ()):
+            setattr(module, name, getattr(module, name).to(wide))
+    return body
+
+
 def body_of(network: Network, form: Form) -> nn.Module:
     """The network between its input and its residual."""
     if isinstance(network, SCGN):
@@ -65,14 +72,14 @@ def body_of(network: Network, form: Form) -> nn.Module:
 
 
 class DeployGraph(nn.Module):
-    """forward(raw, dark, gain, fill, source) -> (denoised, facts), for frames of one recipe.
+    """forward(raw, dark, gain, fill, source) -> (denoised, facts), for frames of one recipe that
+    are seen one by one.
 
     raw: see `scgn.deploy.counts.raw_shape`; the rest: `scgn.deploy.references.References`.
     denoised: `out_shape`; facts: (B,3) float32 or float64, FACTS, from which the host tells a frame
     with NaN or infinity in it.
 
-    Agrees with `scgn.denoise.Denoiser` but for rounding. In half precision the network's input
-    saturates at GIVEN_MAX noise units (COUNTS_MAX counts); the estimate that it corrects does not.
+    In half precision the network's input saturates at GIVEN_MAX noise units (COUNTS_MAX counts).
     """
 
     def __init__(
@@ -85,16 +92,7 @@ class DeployGraph(nn.Module):
         self.residual = network.design.residual
         self.in_noise_units, self.maps_atoms = in_noise_units, target == "atom_map"
         form = Form(recipe.shape, recipe.wide, scale_of(recipe.shape, in_noise_units))
-        self.body = body_of(network, form).to(recipe.dtype)
-        self.estimate = Estimate(*recipe.shape) if self.residual == "wiener" else None
-        self._keep_wide()
-
-    def _keep_wide(self) -> None:
-        if self.estimate is not None:
-            self.estimate.to(self.recipe.wide)
-        for module in self.body.modules():
-            for name in getattr(module, "WIDE", ()):
-                setattr(module, name, getattr(module, name).to(self.recipe.wide))
+        self.body = widen(body_of(network, form).to(recipe.dtype), recipe.wide)
 
     def forward(
         self, raw: Tensor, dark: Tensor, gain: Tensor, fill: Tensor, source: Tensor
@@ -111,20 +109,6 @@ class DeployGraph(nn.Module):
         return pixels_of(result[:, 0], self.recipe.output_dtype), facts[:, :, 0, 0]
 
     def _network(self, given: Tensor, most: float) -> Tensor:
-        estimate = None if self.estimate is None else self.estimate(given)
-        inputs = given if estimate is None else torch.cat((given, estimate), dim=1)
-        if self.recipe.precision == "float16":
-            inputs = inputs.clamp(-most, most)
+        inputs = given.clamp(-most, most) if self.recipe.precision == "float16" else given
         result: Tensor = self.body(inputs.to(self.recipe.dtype))
-        if estimate is not None:
-            denoised: Tensor = estimate + result
-            return denoised
         return given + result if self.residual == "image" else result
-
-
-def deploy(checkpoint: Checkpoint, recipe: DeployRecipe) -> DeployGraph:
-    """The graph of a trained network, in eval mode, on the CPU."""
-    known = checkpoint.provenance
-    network = copy.deepcopy(checkpoint.network).cpu()
-    graph = DeployGraph(network, known.target, known.input_units == "noise", recipe)
-    return graph.eval().requires_grad_(False)

@@ -96,7 +96,7 @@ class Drift(nn.Module):
             dim=(-2, -1), keepdim=True
         )
         trust = torch.where(agreement > 0, agreement / expected.clamp(min=TINY), torch.ones_like(agreement))
-        trust = trust.clamp(min=0.02, max=1)
+        trust = trust.clamp(min=0.02, max=1.0)
         re, im = re * trust, im * trust
         place, variance = self.on_grid(re, im, prior)
         sure = (variance.amax(dim=1, keepdim=True) < SURE_PX2).to(place.dtype)
@@ -144,6 +144,6 @@ class Drift(nn.Module):
         for axis in (self.grid.vertical, self.grid.horizontal):
             turn = 2 * torch.pi * axis
             slopes.append(-(odd * turn).sum(dim=(-2, -1), keepdim=True))
-            bends.append((even * turn * turn).sum(dim=(-2, -1), keepdim=True).clamp(min=0))
+            bends.append((even * turn * turn).sum(dim=(-2, -1), keepdim=True).clamp(min=0.0))
         value = even.sum(dim=(-2, -1), keepdim=True)
         return torch.cat(slopes, 1), torch.cat(bends, 1), value

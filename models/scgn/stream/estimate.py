@@ -37,7 +37,7 @@ class Estimate(nn.Module):
         beside = beside_axes(power)
         wide = self.wide(beside) - MARGIN * point
         narrow = self.narrow(beside) - PEAK * point
-        signal = torch.maximum(wide, narrow).clamp(min=0)
+        signal = torch.maximum(wide, narrow).clamp(min=0.0)
         axes = self.grid.on_row + self.grid.on_column
         noise = point + lines
         signal = torch.maximum(signal, (power - LINE_PEAK * noise) * axes)

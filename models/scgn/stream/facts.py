@@ -42,8 +42,8 @@ class Facts(NamedTuple):
 
     Scores are of an EARLIER frame, against this one's raw pixels: scored: how many frames back
     (2 or more; 0 for none); gain_network, gain_mean, gain_estimate: mean of
-    (flat - y)^2 - (output - y)^2, counts^2; error: mean of (y_then - output) (y - output), counts^2,
-    the network's unbiased mean square error; scored_probe, gain_probe: the same of the probe, a
+    (flat - y)^2 - (output - y)^2, counts^2; error: mean of (y_between - output) (y - output),
+    counts^2, y_between the frame between the two: the network's unbiased mean square error; scored_probe, gain_probe: the same of the probe, a
     second call on the same frame with another `longest`.
     """
 

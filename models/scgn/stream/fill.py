@@ -101,7 +101,7 @@ class Fill(nn.Module):
             return torch.zeros_like(raw), torch.zeros_like(raw)
         top = (raw >= TOP[self.dtype]).to(raw.dtype)
         ring = (near(top) > 0).to(raw.dtype) * (1 - top)
-        beside = pixels(ring * raw) / pixels(ring).clamp(min=1)
+        beside = pixels(ring * raw) / pixels(ring).clamp(min=1.0)
         sharp = (beside < SHARP * TOP[self.dtype]).to(raw.dtype)
         return top * sharp * torch.maximum(held, first), top
 
@@ -115,10 +115,10 @@ class Fill(nn.Module):
         away = (frames - beside).abs()
         level = frames.mean(dim=(-2, -1), keepdim=True)
         variance = robust_variance(frames)
-        brighter = (beside / torch.where(level > 0, level, torch.ones_like(level))).clamp(1, 16)
+        brighter = (beside / torch.where(level > 0, level, torch.ones_like(level))).clamp(1.0, 16.0)
         brighter = torch.where(level > 0, brighter, torch.ones_like(brighter))
         charge = torch.where(level > 0, variance / level.clamp(min=TINY), torch.zeros_like(level))
-        charge = torch.minimum(charge, frames.amax(dim=(-2, -1), keepdim=True).clamp(min=0))
+        charge = torch.minimum(charge, frames.amax(dim=(-2, -1), keepdim=True).clamp(min=0.0))
         limit = HIT * (variance * brighter).sqrt() + ELECTRONS * charge
         lonely = away > LONELY * (beside - further).abs()
         hits = ((away > limit) & lonely & (variance > 0)).to(frames.dtype) * (1 - flags)
@@ -130,18 +130,18 @@ class Fill(nn.Module):
     def neighbourhood(self, known: Tensor, good: Tensor) -> Tensor:
         """Mean of the good pixels of the smallest window, block or frame that has any."""
         total, count = pixels(known), pixels(good)
-        result = (total / count.clamp(min=1)).expand_as(known)
+        result = (total / count.clamp(min=1.0)).expand_as(known)
         for block in reversed(BLOCKS):
             down, along = getattr(self, f"down{block}"), getattr(self, f"along{block}")
             sums, counts = (down @ part @ along.mT for part in (known, good))
-            value = torch.where(counts > 0.5, sums / counts.clamp(min=1), -torch.ones_like(sums))
+            value = torch.where(counts > 0.5, sums / counts.clamp(min=1.0), -torch.ones_like(sums))
             has = (counts > 0.5).to(known.dtype)
             value, has = (down.mT @ part @ along for part in (value * has, has))
             result = torch.where(has > 0.5, value, result)
         for side in (7, 3):
             counts = near(good, side)
             result = torch.where(
-                counts > 0.5, near(known, side) / counts.clamp(min=1), result
+                counts > 0.5, near(known, side) / counts.clamp(min=1.0), result
             )
         return result
 

@@ -175,7 +175,7 @@ class Front(nn.Module):
         frame = self.grid.frames(here)
         law = self.law(known, level, variance)
         brightness = self.brightness(long, age, law, level, variance)
-        skew = (variance.sqrt() / level.clamp(min=TINY)).clamp(max=4) * (level > 0)
+        skew = (variance.sqrt() / level.clamp(min=TINY)).clamp(max=4.0) * (level > 0)
         most = torch.where(longest > 1.5, longest, torch.full_like(longest, float(LONGEST)))
         means = self.means(frame, ring, long, age, most, point, brightness, skew)
         known = known._replace(law=self.learned_law(known, frame, ring, long, age, level))
@@ -191,7 +191,7 @@ class Front(nn.Module):
         estimate = self.grid.frames(here * one.unsqueeze(2))
         many = self.estimate(power_of(seen_spectrum), point * behind, lines * behind)
         base = self.grid.frames(seen_spectrum * many.unsqueeze(2))
-        young = ((1 / seen_age / behind - 1.5) / 1.5).clamp(min=0, max=1)
+        young = ((1 / seen_age / behind - 1.5) / 1.5).clamp(min=0.0, max=1.0)
         base = base + young * (estimate - base)
         scale = variance.sqrt()
         short = [alone * frame + (1 - alone) * part for part in means.short]
@@ -274,11 +274,11 @@ class Front(nn.Module):
         spread = mm - m * m
         gain = (md - m * d) / spread.clamp(min=TINY)
         # Variance of the slope of squares (2 d^4 each) over so many pixels.
-        pixels = self.grid.shape[0] * self.grid.shape[1] * weight.clamp(min=1)
+        pixels = self.grid.shape[0] * self.grid.shape[1] * weight.clamp(min=1.0)
         error2 = 2 * d * d / (pixels * spread.clamp(min=TINY))
         sure = ((gain > 0) & (gain * gain > 25 * error2) & (spread > 0)).to(d.dtype)
         gain = sure * gain
-        return gain, torch.where(d > 0, (d - gain * m).clamp(min=0), variance)
+        return gain, torch.where(d > 0, (d - gain * m).clamp(min=0.0), variance)
 
     def learned_law(
         self, known: Numbers, frame: Tensor, ring: Tensor, long: Tensor, age: Tensor, level: Tensor
@@ -297,13 +297,13 @@ class Front(nn.Module):
             return (there * values).mean(dim=(-2, -1), keepdim=True) / count.clamp(min=1e-3)
 
         # The long mean's own noise widens its spread, which would flatten the slope.
-        own = mean(square) * mean(1 / age.clamp(min=1))
+        own = mean(square) * mean(1 / age.clamp(min=1.0))
         sums = torch.cat((
             torch.ones_like(count), mean(signal), (mean(signal * signal) - own), mean(square),
             mean(signal * square),
         ), dim=1)  # fmt: skip
         weight = (known.law[:, :1] + enough).clamp(max=LAW_FRAMES)
-        share = enough / weight.clamp(min=1)
+        share = enough / weight.clamp(min=1.0)
         better = known.law + share * (sums - known.law)
         return torch.cat((weight, better[:, 1:]), dim=1)
 
@@ -313,7 +313,7 @@ class Front(nn.Module):
         """Variance of the point noise at each pixel over its mean over the frame; (B,1,H,W)."""
         gain, _ = law
         steady = long * (age >= 4).to(long.dtype)
-        return (1 + gain * steady / variance).clamp(min=0.25, max=16)
+        return (1 + gain * steady / variance).clamp(min=0.25, max=16.0)
 
     # Place.
 
@@ -324,8 +324,8 @@ class Front(nn.Module):
         fresh = (known.frames < 0.5).to(noise.dtype)
         track = Track(known.position, known.velocity, known.pp, known.pv, known.vv)
         track = Track(*(self.begun(part, fresh, *start) for part, start in zip(track, STARTS, strict=True)))
-        prior = track.predicted(steps.clamp(min=1, max=64))
-        behind = 1 / known.frames.clamp(min=1, max=2.0 * LONGEST - 1)
+        prior = track.predicted(steps.clamp(min=1.0, max=64.0))
+        behind = 1 / known.frames.clamp(min=1.0, max=2.0 * LONGEST - 1)
         gain = self.estimate(power_of(mean), noise * behind, torch.zeros_like(noise))
         found, match = self.drift(spectrum, mean, gain, noise, prior, 1 - fresh, known.agreement * (known.frames > 1.5))
         return found, match, prior
@@ -340,7 +340,7 @@ class Front(nn.Module):
         """1 where the frame is not of the mean's scene, surely; (B,1,1,1)."""
         usual = known.agreement
         wrong = (match.value < CUT * usual) & (known.frames > 1.5)
-        surely = usual - match.value > CUT_SURE * usual.clamp(min=1).sqrt()
+        surely = usual - match.value > CUT_SURE * usual.clamp(min=1.0).sqrt()
         return (wrong & surely).to(usual.dtype)
 
     def rolled(self, planes: Tensor, whole: Tensor) -> Tensor:
@@ -391,9 +391,9 @@ class Front(nn.Module):
             return (2 * output * frame - output * output).mean(dim=(-2, -1), keepdim=True)
 
         due = ((waiting_at > 0.5) & (number - waiting_at > LAG - 0.5)).to(frame.dtype)
-        then = ring[:, LAG - 1 : LAG]
+        between = ring[:, :1]  # the frame between: it shares no noise with either
         network = waiting[:, :1]
-        error = ((then - network) * (frame - network)).mean(dim=(-2, -1), keepdim=True)
+        error = ((between - network) * (frame - network)).mean(dim=(-2, -1), keepdim=True)
         probed = ((probe_at > 0.5) & (number - probe_at > LAG - 0.5)).to(frame.dtype)
         return {
             "scored": due * (number - waiting_at), "error": due * error,
@@ -420,12 +420,12 @@ class Front(nn.Module):
         # Width of a Gaussian blur with the noise's mean squared frequency: of power exp(-4 pi^2 s^2 k^2)
         # in two dimensions, mean k^2 = 1 / (4 pi^2 s^2); white noise has 1/6.
         k2 = grid.mean(point * grid.radius2) / grid.mean(point).clamp(min=TINY)
-        narrow = (1 / (4 * torch.pi**2 * k2.clamp(min=1e-6)) - 6 / (4 * torch.pi**2)).clamp(min=0)
+        narrow = (1 / (4 * torch.pi**2 * k2.clamp(min=1e-6)) - 6 / (4 * torch.pi**2)).clamp(min=0.0)
         return {
             "level": level, "scale": scale,
             "averaged": median(means.age), "drift_rows": track.velocity[:, :1],
             "drift_columns": track.velocity[:, 1:],
-            "drift_error": track.vv.mean(dim=1, keepdim=True).clamp(min=0).sqrt(),
+            "drift_error": track.vv.mean(dim=1, keepdim=True).clamp(min=0.0).sqrt(),
             "moving": (means.age < half).to(level.dtype).mean(**mean), "cut": cut,
             "noise_from": source, "gain_adu_per_e": gain, "read_noise_adu": base.sqrt(),
             "line_rows": grid.mean(lines * grid.on_column).sqrt(),

@@ -52,7 +52,7 @@ class SmoothedPower(nn.Module):
     def forward(self, power: Tensor) -> Tensor:
         both = self.down @ power.unsqueeze(2)
         smooth: Tensor = (both @ self.along).sum(dim=2)
-        return smooth.clamp(min=0)
+        return smooth.clamp(min=0.0)
 
 
 class Grid(nn.Module):

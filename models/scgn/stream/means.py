@@ -43,9 +43,9 @@ class Means(NamedTuple):
 def binomial(frames: Tensor, steps: int) -> Tensor:
     """Averages with weights 1 2 1, `steps` times along both axes, edges repeated; (B,C,H,W)."""
     for _ in range(steps):
-        along = functional.pad(frames, (1, 1, 0, 0), mode="replicate")
+        along = torch.cat((frames[..., :1], frames, frames[..., -1:]), dim=-1)
         frames = (along[..., :-2] + 2 * along[..., 1:-1] + along[..., 2:]) / 4
-        down = functional.pad(frames, (0, 0, 1, 1), mode="replicate")
+        down = torch.cat((frames[..., :1, :], frames, frames[..., -1:, :]), dim=-2)
         frames = (down[..., :-2, :] + 2 * down[..., 1:-1, :] + down[..., 2:, :]) / 4
     return frames
 
@@ -61,7 +61,7 @@ def blocks(frames: Tensor, block: int) -> Tensor:
     """Means over blocks of `block` px; the last ones end with the frame mirrored."""
     below, right = -frames.shape[-2] % block, -frames.shape[-1] % block
     if below or right:
-        frames = functional.pad(frames, (0, right, 0, below), mode="replicate")
+        frames = functional.pad(frames, (0, right, 0, below), mode="reflect")
     return functional.avg_pool2d(frames, block)
 
 
@@ -152,7 +152,7 @@ class RunningMeans(nn.Module):
         """Mean of the newest S frames less the mean before them, (B,4,H,W), and the frames of that
         mean; 0 of both where there are none.
         """
-        weight = 1 / torch.minimum(age, torch.full_like(age, 16.0)).clamp(min=1)
+        weight = 1 / torch.minimum(age, torch.full_like(age, 16.0)).clamp(min=1.0)
         total, rest, left = frame, long, torch.ones_like(age)
         changes, counts = [], []
         share = weight
@@ -160,7 +160,7 @@ class RunningMeans(nn.Module):
             newest = index + 1
             if newest in NEWEST:
                 before = rest / left.clamp(min=1e-3)
-                count = (age - index).clamp(min=0)
+                count = (age - index).clamp(min=0.0)
                 known = (count >= 1).to(frame.dtype)
                 changes.append(known * (total / newest - before))
                 counts.append(known * count)
@@ -181,7 +181,7 @@ class RunningMeans(nn.Module):
         Electrons come one by one: of few, chance makes bright spots more often than a Gaussian
         says, so a positive change counts less (Cornish and Fisher's first term).
         """
-        share = 1 / self.newest + 1 / before.clamp(min=1)
+        share = 1 / self.newest + 1 / before.clamp(min=1.0)
         z = seen / (passed * share).clamp(min=TINY).sqrt()
         lift = skew / (self.newest.sqrt() * side) * (REFUSED**2 - 1) / 6 / REFUSED
         z = torch.where(z > 0, z / (1 + lift), z)

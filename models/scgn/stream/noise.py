@@ -74,8 +74,8 @@ class Noise(nn.Module):
         """(N, L) of the mean power of frame differences, halved: the scene is not in it."""
         point = self.smoothed(beside_axes(power))
         excess = power - point
-        row = (excess[..., :1, :] @ self.along.mT).clamp(min=0) * self.grid.on_row
-        column = (self.down @ excess[..., :1]).clamp(min=0) * self.grid.on_column
+        row = (excess[..., :1, :] @ self.along.mT).clamp(min=0.0) * self.grid.on_row
+        column = (self.down @ excess[..., :1]).clamp(min=0.0) * self.grid.on_column
         return point, row + column
 
     def of_calibration(self, noise: Tensor, law: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,12 +85,12 @@ class Noise(nn.Module):
         """
         rows, columns = self.grid.shape
         gain, read, by_row, by_column, correlation = (law[i] for i in range(5))
-        point = (gain * level.clamp(min=0) + read * read) * noise
+        point = (gain * level.clamp(min=0.0) + read * read) * noise
         # A line's variance is that of a whole line: its power stands on one axis alone.
         beside = 1 + 2 * correlation * (2 * torch.pi * self.grid.horizontal).cos()
         below = 1 + 2 * correlation * (2 * torch.pi * self.grid.vertical).cos()
-        along = rows * by_column * by_column * beside.clamp(min=0) * self.grid.on_row
-        down = columns * by_row * by_row * below.clamp(min=0) * self.grid.on_column
+        along = rows * by_column * by_column * beside.clamp(min=0.0) * self.grid.on_row
+        down = columns * by_row * by_row * below.clamp(min=0.0) * self.grid.on_column
         return point, (along + down).expand_as(point)
 
     def of_frame(self, power: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,17 +105,17 @@ class Noise(nn.Module):
         )
         k0, k1 = (((low + high) / 2) ** 2 for low, high in RINGS[:2])
         steepest = 4 * torch.pi**2 * BLUR_MAX_PX**2
-        above = (inner - floor).clamp(min=0)
+        above = (inner - floor).clamp(min=0.0)
         rest = torch.maximum(outer - floor, LEAST * inner).clamp(min=TINY)
-        fall = (above.clamp(min=TINY) / rest).log().div(k1 - k0).clamp(min=0, max=steepest)
-        blurred = ((inner / floor.clamp(min=TINY) - FLAT) / FLAT).clamp(min=0, max=1)
+        fall = (above.clamp(min=TINY) / rest).log().div(k1 - k0).clamp(min=0.0, max=steepest)
+        blurred = ((inner / floor.clamp(min=TINY) - FLAT) / FLAT).clamp(min=0.0, max=1.0)
         point = floor + blurred * above * (fall * (k0 - self.grid.radius2)).exp()
         # Never more than there is.
         most = self.grid.mean(power)
-        point = point * (most / self.grid.mean(point).clamp(min=TINY)).clamp(max=1)
+        point = point * (most / self.grid.mean(point).clamp(min=TINY)).clamp(max=1.0)
         excess = power - torch.maximum(self.smoothed(beside_axes(power)), point)
-        row = (excess * self.far_on_row).sum(dim=(-2, -1), keepdim=True).clamp(min=0)
-        column = (excess * self.far_on_column).sum(dim=(-2, -1), keepdim=True).clamp(min=0)
+        row = (excess * self.far_on_row).sum(dim=(-2, -1), keepdim=True).clamp(min=0.0)
+        column = (excess * self.far_on_column).sum(dim=(-2, -1), keepdim=True).clamp(min=0.0)
         along = 1 + 2 * LINE_CORRELATION * (2 * torch.pi * self.grid.horizontal).cos()
         down = 1 + 2 * LINE_CORRELATION * (2 * torch.pi * self.grid.vertical).cos()
         return point, row * along * self.grid.on_row + column * down * self.grid.on_column
