@@ -21,7 +21,7 @@ WINDOW = 256  # scored frames
 WIDEST_DB = 3.0  # of the 95 % interval of a uPSNR that is told
 FEWEST_ERRORS = 16  # scores before a uPSNR is told: of fewer, only the luckiest would pass
 FEWEST, SIGNIFICANT = 24, 3.0  # scores and standard errors that a change of kind needs
-ENOUGH, LEVEL = 96, 1.0  # scores after which a lead over the estimate within LEVEL errors is none
+ENOUGH = 128  # scores after which what is not ahead of the estimate gives way to it
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Quality:
     """Running sums of one scene under one dose."""
 
     def __init__(self, window: float = WINDOW) -> None:
-        """window: scored frames whose sums have half of all weight and more, effectively."""
+        """window: effective number of scored frames that a sum remembers."""
         self.window = window
         self.clear()
 
@@ -99,7 +99,8 @@ class Quality:
         """10 log10(peak^2 / mean square error) of a kind and its error, dB; None while unsure.
 
         The error is the 95 % interval's width over 2 x 1.96, so that 1.96 of it either way holds
-        95 % with few scores as well.
+        95 % with few scores as well. Where it has only just become sure enough to be told, luck had a
+        part in that, on the safe side: the value is then rather too low.
         """
         error, peak = self.errors[kind], self._peak.mean
         if error.count < FEWEST_ERRORS or peak <= 0 or error.mean <= error.reach:
@@ -147,7 +148,7 @@ def _ordered(one: Kind, other: Kind) -> tuple[tuple[Kind, Kind], int]:
 def best_kind(quality: Quality, shown: Kind) -> Kind:
     """What to show next: the kind that leads what is shown by most, if any does significantly.
 
-    Failing that, the estimate where nothing else is ahead of it by more than chance.
+    Failing that, the estimate where nothing is ahead of it after many scores.
     """
     ahead = {kind: quality.lead(kind, shown) for kind in KINDS if kind != shown}
     sure = {kind: lead[0] for kind, lead in ahead.items() if _significant(lead)}
@@ -169,4 +170,4 @@ def _nothing_beats_the_estimate(quality: Quality, shown: Kind) -> bool:
     }
     if leads[shown][2] < ENOUGH or min(leads[k][2] for k in ("temporal", "single")) < FEWEST:
         return False
-    return all(count == 0 or mean <= LEVEL * error for mean, error, count in leads.values())
+    return all(mean <= 0 for mean, _, _ in leads.values())

@@ -8,13 +8,16 @@ import numpy as np
 
 # Student's t, 97.5 %, by degrees of freedom; straight lines in 1/dof between them.
 _DOF = (1.0, 1.2, 1.4, 1.6, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0, 20.0, 40.0, math.inf)
-_T95 = (12.706, 8.649, 6.657, 5.517, 4.303, 3.575, 3.182, 2.776, 2.447, 2.228, 2.086, 2.021, 1.960)
+_MINUS_INVERSE = -1 / np.array(_DOF)
+_T95 = np.array(
+    [12.706, 8.649, 6.657, 5.517, 4.303, 3.575, 3.182, 2.776, 2.447, 2.228, 2.086, 2.021, 1.960]
+)
 NORMAL95 = 1.960
 
 
 def student95(dof: float) -> float:
     """Half-width of a 95 % interval in standard errors that `dof` degrees of freedom tell."""
-    return float(np.interp(-1 / max(dof, 1.0), [-1 / each for each in _DOF], _T95))
+    return float(np.interp(-1 / max(dof, 1.0), _MINUS_INVERSE, _T95))
 
 
 class Running:

@@ -30,7 +30,8 @@ ESTIMATE_ONLY = "estimate only, dose too low for atoms"
 class _Told:
     """A frame that the graph has seen, waiting for its score."""
 
-    frame: int
+    frame: int  # index within its series
+    number: int  # calls of the graph before it
     controls: Controls
     score: Score
 
@@ -50,7 +51,8 @@ class StreamTracker:
         self._lock = threading.Lock()
         # Probes are rarer than scores: their differences need a longer memory.
         self._quality, self._dose = Quality(max(WINDOW, 32 * probe_every)), Dose()
-        self._to_probe, self._patience = probe_every, 0
+        self._to_probe, self._patience, self._stride = probe_every, 0, 1
+        self._number = self._scored = 0
         self._start()
 
     def _start(self) -> None:
@@ -79,7 +81,7 @@ class StreamTracker:
         self._to_probe -= 1
         if self._temporal == "off" or self._to_probe > 0:
             return None
-        self._to_probe = self._every
+        self._to_probe = -(-self._every // self._stride) * self._stride
         return LONGEST if longest == 1 else 1
 
     def forget(self) -> None:
@@ -107,7 +109,9 @@ class StreamTracker:
             good = are_numbers(facts)
             if good:
                 self._start_or_change(facts, exposure)
-            self._told.append(_Told(exposure.frame, controls, Score(controls.shown)))
+            self._number += 1
+            score = Score(controls.shown)
+            self._told.append(_Told(exposure.frame, self._number, controls, score))
             if not good:
                 return StreamReport(controls.shown, 1.0, None, None, 0.0, None, self._header)
             return self._take(facts, exposure, controls, display_range)
@@ -150,6 +154,7 @@ class StreamTracker:
             self._choice = best_kind(self._quality, self._choice)
 
     def _take_network(self, told: _Told, facts: Facts) -> None:
+        self._keep_stride(told)
         kind = told.controls.network
         gains: dict[Kind, float] = {kind: facts.gain_network, "estimate": facts.gain_estimate}
         if kind == "temporal":  # a mean of one frame is the frame
@@ -161,13 +166,22 @@ class StreamTracker:
         back = round(frames)
         return self._told[-1 - back] if 1 <= back < len(self._told) else None
 
+    def _keep_stride(self, told: _Told) -> None:
+        """Learns how many frames lie between those that are scored."""
+        self._stride = min(max(1, told.number - self._scored), self._every)
+        self._scored = told.number
+
     def _keep_step(self, paired: bool) -> None:
-        """Outputs wait for their score in turns; a probe beside such a turn has nothing to be
-        compared with, and the next ones come a frame later, once per correction in flight."""
+        """Moves the probes onto frames whose other outputs are scored too.
+
+        Outputs wait for their score in turns, every `stride` frames. A probe of a frame between has
+        nothing to be compared with; the next then comes a frame later. The one after may have been
+        submitted before that was known and moves nothing.
+        """
         self._patience -= 1
         if not paired and self._patience <= 0:
             self._to_probe += 1
-            self._patience = 3
+            self._patience = 2
 
     def _drift(self, facts: Facts) -> tuple[float, float] | None:
         drift = facts.drift_rows, facts.drift_columns
