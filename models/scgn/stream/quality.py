@@ -18,7 +18,7 @@ Lead = tuple[float, float, float]  # mean difference of gains, its standard erro
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 WINDOW = 256  # scored frames
-WIDEST_DB = 3.0  # of the 95 % interval of a uPSNR that is told
+NARROW_DB, WIDEST_DB = 2.0, 3.0  # 95 % intervals: a uPSNR is told from the one on, up to the other
 FEWEST_ERRORS = 16  # scores before a uPSNR is told: of fewer, only the luckiest would pass
 FEWEST, SIGNIFICANT = 24, 3.0  # scores and standard errors that a change of kind needs
 ENOUGH = 128  # scores after which what is not ahead of the estimate gives way to it
@@ -49,6 +49,7 @@ class Quality:
         self.errors = {kind: Running(self.window) for kind in KINDS}
         self._pairs: dict[tuple[Kind, Kind], Running] = {}
         self._peak = Running(self.window)
+        self._sure: set[Kind] = set()
 
     def saw_range(self, display_range: float | None) -> None:
         """Takes white less black of a published picture, counts."""
@@ -86,6 +87,21 @@ class Quality:
         for kind in new:
             lead = score.gains[score.network] - score.gains[kind]
             self.errors[kind].add(score.error + lead, self._tick)
+            self._keep_sure(kind)
+
+    def _keep_sure(self, kind: Kind) -> None:
+        """Were one width the limit, a mean that chance has lifted would be told, and no other."""
+        if self._width_db(kind) <= NARROW_DB and self.errors[kind].count >= FEWEST_ERRORS:
+            self._sure.add(kind)
+        elif self._width_db(kind) > WIDEST_DB:
+            self._sure.discard(kind)
+
+    def _width_db(self, kind: Kind) -> float:
+        """Width of the 95 % interval of a kind's error; infinite where that reaches zero."""
+        error = self.errors[kind]
+        if error.mean <= error.reach:
+            return math.inf
+        return 10 * math.log10((error.mean + error.reach) / (error.mean - error.reach))
 
     def lead(self, one: Kind, other: Kind) -> Lead:
         """Mean of gain(one) - gain(other), counts^2, its standard error, effective scores."""
@@ -99,17 +115,12 @@ class Quality:
         """10 log10(peak^2 / mean square error) of a kind and its error, dB; None while unsure.
 
         The error is the 95 % interval's width over 2 x 1.96, so that 1.96 of it either way holds
-        95 % with few scores as well. Where it has only just become sure enough to be told, luck had a
-        part in that, on the safe side: the value is then rather too low.
+        95 % with few scores as well.
         """
-        error, peak = self.errors[kind], self._peak.mean
-        if error.count < FEWEST_ERRORS or peak <= 0 or error.mean <= error.reach:
+        if kind not in self._sure or self._peak.mean <= 0:
             return None
-        ratio = error.reach / error.mean
-        width = 10 * math.log10((1 + ratio) / (1 - ratio))
-        if width > WIDEST_DB:
-            return None
-        return 10 * math.log10(peak**2 / error.mean), width / (2 * NORMAL95)
+        value = 10 * math.log10(self._peak.mean**2 / self.errors[kind].mean)
+        return value, self._width_db(kind) / (2 * NORMAL95)
 
     def header(self, frame: int, score: Score) -> dict[str, Any] | None:
         """The wire's map `quality` of a scored frame; None while a gain's error is unknown."""
