@@ -53,12 +53,12 @@ def presence(rng: Rng, kind: str, first_frame: int, frames: int) -> Floats:
     """(T,) 1 in the frames that show a spot of this kind."""
     after = (np.arange(frames) >= first_frame).astype(float)
     if kind == "vanish":
-        return 1 - after
+        return np.asarray(1 - after)
     if kind == "flicker":
         lit = (rng.random(frames) < 0.5).astype(float)
         lit[first_frame] = 1
-        return after * lit
-    return np.ones(frames) if kind == "hop" else after
+        return np.asarray(after * lit)
+    return np.ones(frames) if kind == "hop" else np.asarray(after)
 
 
 def place_of(
