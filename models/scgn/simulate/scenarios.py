@@ -81,7 +81,8 @@ def camera(name: str, side_px: int, dose_e_per_px: float) -> tuple[Detector, flo
 def noise_variance_adu2(detector: Detector, electrons: Tensor) -> Tensor:
     """Mean variance (T,) in counts^2 of the noise of frames that expect electrons (T,1,H,W).
 
-    One detector; shot noise after its blur, read noise, lines, fixed pattern and rounding.
+    One detector; shot noise after its blur, read noise, lines, fixed pattern, and rounding where
+    there is anything but whole electrons.
     """
     side_px = electrons.shape[-1]
     point = torch.zeros(1, 1, side_px, side_px)
@@ -91,7 +92,8 @@ def noise_variance_adu2(detector: Detector, electrons: Tensor) -> Tensor:
     pattern = detector.response.square() * square
     counts = detector.gain_adu_per_e.square() * (kept * mean + pattern)
     others = detector.read_noise_adu.square() + detector.line_noise_adu.square()
-    variance: Tensor = counts + others + float(detector.whole) / 12
+    rounding = (others > 0) * float(detector.whole) / 12
+    variance: Tensor = counts + others + rounding
     return variance.reshape(-1)
 
 

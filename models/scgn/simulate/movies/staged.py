@@ -99,7 +99,8 @@ def shown(name: str, seed: int, drift_px: Floats, side_px: int, what: int = 0) -
         return growing(rng, side_px, frames, SCENES, noise, growth=(0.1, 0.45))
     if name == "diffusion":
         return diffusing(rng, frames, side_px, noise)
-    margin = math.ceil(2 * (frames - 1)) + REACH_PX + 1  # room for the fastest drift
+    farthest = max(max(SPEEDS_PX.values()) * (frames - 1), JUMP_PX)  # one canvas for all of them
+    margin = math.ceil(farthest) + REACH_PX + 1
     canvas = specimen(rng, side_px + 2 * margin, noise, aligned=name == "lattice-on-axes")
     if name == "vacuum-edge":
         canvas = before_vacuum(rng, canvas)
