@@ -281,3 +281,12 @@ def test_flags_are_where_counts_are_not_the_specimens() -> None:
     same, none = with_defects(rng_of(5), noisy, 0.0, QUIET)
     assert none is None
     assert torch.equal(same, noisy)
+
+
+def test_hot_pixels_of_a_counting_camera_count_at_least_one() -> None:
+    """Where a frame's deviation is a fraction of an electron, a hot pixel still shows."""
+    noisy = torch.zeros(4, 32, 32)
+    noisy[0, 3, 4] = 1
+    shown, flagged = with_defects(rng_of(6), noisy, 0.02, QUIET)
+    assert flagged is not None
+    assert torch.equal(shown - noisy >= 1, flagged)
