@@ -115,5 +115,5 @@ def with_defects(
     flagged = (extra > 0) | full
     if not bool(flagged.any()):
         return noisy, None
-    noisy = torch.where(full, torch.tensor(LARGEST), noisy + extra.round()).clamp(max=LARGEST)
+    noisy = torch.where(full, torch.tensor(LARGEST), noisy + extra.ceil()).clamp(max=LARGEST)
     return noisy, flagged.expand(noisy.shape)

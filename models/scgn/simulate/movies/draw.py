@@ -11,7 +11,7 @@ from torch import Tensor
 from scgn.simulate.detector import column, read_out
 from scgn.simulate.generator import background, seeded
 from scgn.simulate.movies.camera import arrivals, draw_camera, draw_dose, with_defects
-from scgn.simulate.movies.events import Spot, draw_events, spot_frames
+from scgn.simulate.movies.events import Spot, draw_events, spot_frames, upright
 from scgn.simulate.movies.motion import Floats, between_keys, canvas_px, draw_drift, seen
 from scgn.simulate.movies.recipe import MovieRecipe
 from scgn.simulate.movies.scenes import draw_scene
@@ -53,7 +53,7 @@ def draw_images(
         cut = int(rng.integers(1, frames))
         other = specimen(rng, drift_px, side_px, recipe, noise)
         return torch.cat([images[:cut], other[cut:]]), [], cut
-    spots = draw_events(rng, side_px, drift_px, recipe)
+    spots = [upright(spot, images, LEAST) for spot in draw_events(rng, side_px, drift_px, recipe)]
     if spots:
         images = images + spot_frames(spots, frames, side_px)
     return images, spots, frames

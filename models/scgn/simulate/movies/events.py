@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -53,12 +53,12 @@ def presence(rng: Rng, kind: str, first_frame: int, frames: int) -> Floats:
     """(T,) 1 in the frames that show a spot of this kind."""
     after = (np.arange(frames) >= first_frame).astype(float)
     if kind == "vanish":
-        return 1 - after
+        return np.asarray(1 - after)
     if kind == "flicker":
         lit = (rng.random(frames) < 0.5).astype(float)
         lit[first_frame] = 1
-        return after * lit
-    return np.ones(frames) if kind == "hop" else after
+        return np.asarray(after * lit)
+    return np.ones(frames) if kind == "hop" else np.asarray(after)
 
 
 def place_of(
@@ -108,6 +108,13 @@ def draw_events(rng: Rng, side_px: int, drift_px: Floats, recipe: MovieRecipe) -
     least, most = recipe.event_count
     count = int(rng.integers(least, most + 1))
     return [spot for _ in range(count) for spot in draw_event(rng, side_px, drift_px, recipe)]
+
+
+def upright(spot: Spot, images: Tensor, least: float) -> Spot:
+    """The spot, bright instead of dark where the images (T,H,W) are too dark to show a dark one."""
+    middle = spot.place_px[spot.first_frame].round().clip(0, images.shape[-1] - 1).astype(int)
+    level = float(images[spot.first_frame, middle[0], middle[1]])
+    return spot if level + spot.contrast > least else replace(spot, contrast=abs(spot.contrast))
 
 
 def spot_frames(spots: list[Spot], frames: int, side_px: int) -> Tensor:
