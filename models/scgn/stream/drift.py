@@ -101,13 +101,12 @@ class Drift(nn.Module):
         place, variance = self.on_grid(re, im, prior)
         sure = (variance.amax(dim=1, keepdim=True) < SURE_PX2).to(place.dtype)
         for _ in range(NEWTON):
-            slope, bend, _ = self.derivatives(re, im, place)
-            curvature = bend + 1 / prior.pp
+            slope, bend, cross, _ = self.derivatives(re, im, place)
             pull = slope - self.tailed(place - prior.position, prior.pp)
-            step = (pull / curvature).clamp(min=-0.5, max=0.5)
-            place = place + sure * step
-        _, bend, value = self.derivatives(re, im, place)
-        exact = 1 / (bend + 1 / prior.pp)
+            step, _ = solved(bend + 1 / prior.pp, cross, pull)
+            place = place + sure * step.clamp(min=-0.5, max=0.5)
+        slope, bend, cross, value = self.derivatives(re, im, place)
+        _, exact = solved(bend + 1 / prior.pp, cross, slope)
         variance = torch.minimum(sure * exact + (1 - sure) * variance, prior.pp)
         place = known * place + (1 - known) * prior.position
         variance = known * variance + (1 - known) * prior.pp
@@ -136,8 +135,12 @@ class Drift(nn.Module):
             variances.append((odds * (axis - mean) * (axis - mean)).sum(dim=(-2, -1), keepdim=True))
         return torch.cat(means, 1), torch.cat(variances, 1)
 
-    def derivatives(self, re: Tensor, im: Tensor, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Slope and (negative) curvature of the log likelihood at a shift, and its value."""
+    def derivatives(
+        self, re: Tensor, im: Tensor, place: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Slope and (negative) curvature of the log likelihood at a shift, the curvature's cross
+        term (B,1,1,1), and the value.
+        """
         c, s = phase(self.grid, place[:, :1], place[:, 1:])
         even, odd = re * c - im * s, re * s + im * c
         slopes, bends = [], []
@@ -145,5 +148,20 @@ class Drift(nn.Module):
             turn = 2 * torch.pi * axis
             slopes.append(-(odd * turn).sum(dim=(-2, -1), keepdim=True))
             bends.append((even * turn * turn).sum(dim=(-2, -1), keepdim=True).clamp(min=0.0))
+        turns = 4 * torch.pi**2 * self.grid.vertical * self.grid.horizontal
+        cross = (even * turns).sum(dim=(-2, -1), keepdim=True)
         value = even.sum(dim=(-2, -1), keepdim=True)
-        return torch.cat(slopes, 1), torch.cat(bends, 1), value
+        return torch.cat(slopes, 1), torch.cat(bends, 1), cross, value
+
+
+def solved(diagonal: Tensor, cross: Tensor, pull: Tensor) -> tuple[Tensor, Tensor]:
+    """A 2x2 matrix's inverse times `pull`, and its diagonal: along a single set of fringes nothing
+    can be known, and the cross term says so. (B,2,1,1), (B,1,1,1), (B,2,1,1).
+    """
+    first, second = diagonal[:, :1], diagonal[:, 1:]
+    most = 0.999 * (first * second).sqrt()
+    cross = torch.maximum(torch.minimum(cross, most), -most)
+    size = first * second - cross * cross
+    a, b = pull[:, :1], pull[:, 1:]
+    step = torch.cat((second * a - cross * b, first * b - cross * a), dim=1) / size
+    return step, torch.cat((second, first), dim=1) / size

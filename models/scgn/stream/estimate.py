@@ -35,7 +35,13 @@ class Estimate(nn.Module):
         power: of the frame less its level; point, lines: the noise's spectra (`scgn.stream.noise`).
         """
         beside = beside_axes(power)
-        wide = self.wide(beside) - MARGIN * point
+        return self.gain(power, beside, self.wide(beside), point, lines)
+
+    def gain(
+        self, power: Tensor, beside: Tensor, smooth: Tensor, point: Tensor, lines: Tensor
+    ) -> Tensor:
+        """The same where `beside_axes` of the power and its wide average are there already."""
+        wide = smooth - MARGIN * point
         narrow = self.narrow(beside) - PEAK * point
         signal = torch.maximum(wide, narrow).clamp(min=0.0)
         axes = self.grid.on_row + self.grid.on_column

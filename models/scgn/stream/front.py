@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from scgn.stream.drift import START_PX, Drift, Match, Track
 from scgn.stream.estimate import Estimate
-from scgn.stream.fill import Fill, Filled, robust_variance
-from scgn.stream.grid import TINY, Grid, phase, power_of, turned
+from scgn.stream.fill import Fill, Filled
+from scgn.stream.grid import TINY, Grid, beside_axes, phase, power_of, turned
 from scgn.stream.means import Means, RunningMeans, lineless
 from scgn.stream.noise import Noise
 from scgn.stream.state import KEPT, LONGEST, NUMBERS, RING, STATE
@@ -25,11 +25,12 @@ DIFFERENCES = 64.0  # frame differences behind the noise's spectrum, at most
 LAW_FRAMES = 64.0  # behind variance against signal
 # A cut: the frame agrees with the mean less than so much of what frames before it did, by so many
 # standard errors.
-CUT, CUT_SURE = 0.4, 6.0
+CUT, CUT_SURE, CUT_LEAST = 0.4, 6.0, 60.0
 LEVEL_STEP = 0.3  # of the larger level: another dose, another past
 LAG = 2  # frames: outputs are scored by frames so much later, whose noise they do not share
 # What brings each channel to about 1 in noise units.
 SHORT_SCALE = (1.4, 2.0, 2.8)
+SEEN_MAX = 200.0  # a defect that nobody named must not drown the rest
 LONG_SCALE, CHANGE_SCALE, AGE_SCALE = 4.0, 0.25, 0.2
 
 
@@ -143,11 +144,10 @@ class Front(nn.Module):
         spectrum = self.grid.spectrum(away)
         power = power_of(spectrum)
 
-        # Noise as known before this frame, for its registration.
-        point, lines = self.known_noise(power, state.noise, known, calibrated, level)
-        known = self.other_dose(known, level, point)
+        heard_power, before_point, before_lines, before_gain = state.noise.split(1, dim=1)
+        known = self.other_dose(known, level, before_point)
         last, mean = state.spectra[:, 0:1], state.spectra[:, 1:2]
-        track, match, prior = self.registered(spectrum, mean, point + lines, known, steps)
+        track, match = self.registered(spectrum, mean, before_gain, before_point + before_lines, known, steps)
         cut = self.is_cut(match, known)
         fresh = torch.maximum(cut, (known.frames < 0.5).to(cut.dtype))
         known = known._replace(
@@ -159,9 +159,11 @@ class Front(nn.Module):
 
         # The noise with this frame's difference from the last in it.
         moved = (track.position - known.position) * (1 - fresh)
-        noise, differences = self.heard(spectrum, last, moved, state.noise, known, fresh)
+        noise, differences = self.heard(spectrum, last, moved, heard_power, known, fresh)
         known = known._replace(differences=differences)
-        point, lines = self.known_noise(power, noise, known, calibrated, level)
+        beside = beside_axes(power)
+        smooth = self.estimate.wide(beside)
+        point, lines = self.known_noise(power, smooth, noise, known, calibrated, level)
         variance = self.grid.mean(point)
         variance = torch.where(variance > 0, variance, torch.ones_like(variance))
 
@@ -174,10 +176,9 @@ class Front(nn.Module):
         here = turned(spectrum, cosine, sine)
         frame = self.grid.frames(here)
         law = self.law(known, level, variance)
-        brightness = self.brightness(long, age, law, level, variance)
         skew = (variance.sqrt() / level.clamp(min=TINY)).clamp(max=4.0) * (level > 0)
         most = torch.where(longest > 1.5, longest, torch.full_like(longest, float(LONGEST)))
-        means = self.means(frame, ring, long, age, most, point, brightness, skew)
+        means = self.means(frame, ring, long, age, most, point, law[0], skew)
         known = known._replace(law=self.learned_law(known, frame, ring, long, age, level))
 
         # What the network sees: alone, the frame is every mean.
@@ -185,14 +186,14 @@ class Front(nn.Module):
         seen_long = alone * frame + (1 - alone) * means.long
         seen_age = alone + (1 - alone) * means.age
         long_spectrum = self.grid.spectrum(means.long)
-        seen_spectrum = alone.unsqueeze(2) * here + (1 - alone.unsqueeze(2)) * long_spectrum
-        behind = (1 / seen_age).mean(dim=(-2, -1), keepdim=True)
-        one = self.estimate(power, point, lines)
+        behind = (1 / means.age).mean(dim=(-2, -1), keepdim=True)
+        one = self.estimate.gain(power, beside, smooth, point, lines)
         estimate = self.grid.frames(here * one.unsqueeze(2))
-        many = self.estimate(power_of(seen_spectrum), point * behind, lines * behind)
-        base = self.grid.frames(seen_spectrum * many.unsqueeze(2))
-        young = ((1 / seen_age / behind - 1.5) / 1.5).clamp(min=0.0, max=1.0)
-        base = base + young * (estimate - base)
+        many = self.estimate(power_of(long_spectrum), point * behind, lines * behind)
+        base = self.grid.frames(long_spectrum * many.unsqueeze(2))
+        # Where the past was refused, the frame's own estimate is the safer one.
+        young = ((1 / means.age / behind - 1.5) / 1.5).clamp(min=0.0, max=1.0)
+        base = base + torch.maximum(young, alone) * (estimate - base)
         scale = variance.sqrt()
         short = [alone * frame + (1 - alone) * part for part in means.short]
         rest = seen_long - base
@@ -202,7 +203,7 @@ class Front(nn.Module):
             means.change * (1 - alone) * CHANGE_SCALE, seen_age.log() * AGE_SCALE,
             (rest.mean(dim=-2, keepdim=True) * LONG_SCALE / scale).expand_as(frame),
             (rest.mean(dim=-1, keepdim=True) * LONG_SCALE / scale).expand_as(frame),
-        ), dim=1)  # fmt: skip
+        ), dim=1).clamp(min=-SEEN_MAX, max=SEEN_MAX)  # fmt: skip
         seen = Seen(given, base, estimate, seen_long, scale, level, position, frame)
 
         number = known.frame + 1
@@ -220,7 +221,8 @@ class Front(nn.Module):
         probe_at = state.probe_at * kept[:, :, 0, 0] * (1 - fresh[:, :, 0, 0]) * (scores["scored_probe"] < 0.5)[:, :, 0, 0]
         after = State(
             means.ring, means.long, means.age, waiting, probe, probe_at, filled.top,
-            torch.cat((spectrum, long_spectrum), dim=1), noise, numbers.packed(),
+            torch.cat((spectrum, long_spectrum), dim=1),
+            torch.cat((noise, point, lines, many), dim=1), numbers.packed(),
         )  # fmt: skip
         facts = self.facts(filled, level, scale, means, numbers, track, fresh * (1 - first), noise, lines, point, law, calibrated)
         return seen, after, facts | scores
@@ -228,20 +230,21 @@ class Front(nn.Module):
     # Noise.
 
     def known_noise(
-        self, power: Tensor, differences: Tensor, known: Numbers,
+        self, power: Tensor, smooth: Tensor, differences: Tensor, known: Numbers,
         calibrated: tuple[Tensor, Tensor] | None, level: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """(N, L): of the stream, or else the calibration, or else this frame."""
-        point, lines = self.noise.of_frame(power)
+        point, lines = self.noise.of_frame(power, smooth)
         if calibrated is not None:
             said = self.noise.of_calibration(*calibrated, level)
-            told = (calibrated[1][5] > 0.5).to(power.dtype)
-            point, lines = (told * a + (1 - told) * b for a, b in zip(said, (point, lines), strict=True))
-        heard = (known.differences > 0.5).to(power.dtype)
+            told = calibrated[1][5] > 0.5
+            point, lines = (torch.where(told, a, b) for a, b in zip(said, (point, lines), strict=True))
+        heard = known.differences > 0.5
         of_stream = self.noise.of_differences(differences)
-        return (
-            heard * of_stream[0] + (1 - heard) * point, heard * of_stream[1] + (1 - heard) * lines
+        point, lines = (
+            torch.where(heard, a, b) for a, b in zip(of_stream, (point, lines), strict=True)
         )
+        return point, lines
 
     def heard(
         self, spectrum: Tensor, last: Tensor, moved: Tensor, noise: Tensor, known: Numbers,
@@ -307,28 +310,22 @@ class Front(nn.Module):
         better = known.law + share * (sums - known.law)
         return torch.cat((weight, better[:, 1:]), dim=1)
 
-    def brightness(
-        self, long: Tensor, age: Tensor, law: tuple[Tensor, Tensor], level: Tensor, variance: Tensor
-    ) -> Tensor:
-        """Variance of the point noise at each pixel over its mean over the frame; (B,1,H,W)."""
-        gain, _ = law
-        steady = long * (age >= 4).to(long.dtype)
-        return (1 + gain * steady / variance).clamp(min=0.25, max=16.0)
-
     # Place.
 
     def registered(
-        self, spectrum: Tensor, mean: Tensor, noise: Tensor, known: Numbers, steps: Tensor
-    ) -> tuple[Track, Match, Track]:
-        """The track with this frame in it, how like the mean the frame is, and what was expected."""
+        self, spectrum: Tensor, mean: Tensor, gain: Tensor, noise: Tensor, known: Numbers,
+        steps: Tensor,
+    ) -> tuple[Track, Match]:  # fmt: skip
+        """The track with this frame in it, and how like the mean the frame is.
+
+        gain, noise: of the mean's estimate and of one frame, as the frame before left them.
+        """
         fresh = (known.frames < 0.5).to(noise.dtype)
         track = Track(known.position, known.velocity, known.pp, known.pv, known.vv)
         track = Track(*(self.begun(part, fresh, *start) for part, start in zip(track, STARTS, strict=True)))
         prior = track.predicted(steps.clamp(min=1.0, max=64.0))
-        behind = 1 / known.frames.clamp(min=1.0, max=2.0 * LONGEST - 1)
-        gain = self.estimate(power_of(mean), noise * behind, torch.zeros_like(noise))
-        found, match = self.drift(spectrum, mean, gain, noise, prior, 1 - fresh, known.agreement * (known.frames > 1.5))
-        return found, match, prior
+        agreement = known.agreement * (known.frames > 1.5)
+        return self.drift(spectrum, mean, gain, noise, prior, 1 - fresh, agreement)
 
     def begun(self, part: Tensor, fresh: Tensor, start: float, keep: bool) -> Tensor:
         """A part of the track, or its start where everything begins anew."""
@@ -339,7 +336,7 @@ class Front(nn.Module):
     def is_cut(self, match: Match, known: Numbers) -> Tensor:
         """1 where the frame is not of the mean's scene, surely; (B,1,1,1)."""
         usual = known.agreement
-        wrong = (match.value < CUT * usual) & (known.frames > 1.5)
+        wrong = (match.value < CUT * usual) & (known.frames > 1.5) & (usual > CUT_LEAST)
         surely = usual - match.value > CUT_SURE * usual.clamp(min=1.0).sqrt()
         return (wrong & surely).to(usual.dtype)
 

@@ -16,13 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scgn.stream.grid import TINY, Grid
-from scgn.stream.state import RING
+from scgn.stream.state import LONGEST, RING
 
 NEWEST = (1, 2, 4, 8)  # frames of the tests and of the short means
-# Two matched filters: blocks of so many px, averaged with binomial weights of so many steps. Their
-# sigma is 1.5 px (an atom) and 4.2 px (a wider spot).
+# Two matched filters: means over blocks of so many px, averaged with binomial weights of so many
+# steps. Their sigma is 1.5 px (an atom) and 4.2 px (a wider spot).
 SPOTS = ((2, 1), (4, 2))
-REACH = (2, 2)  # blocks around its place that a test refuses
+REACH = 2  # blocks around its place that a test refuses
+STEADY = 3  # binomial steps of what says how bright a place is
+FAR = 1e6  # frames: nothing is refused
 REFUSED = 4.9  # deviations: chance alone finds one in some thousand frames of 256x256
 Z_MAX = 12.0
 
@@ -57,32 +59,32 @@ def transfer(frequency: Tensor, block: int, steps: int) -> Tensor:
     ).cos() ** (2 * steps)
 
 
-def blocks(frames: Tensor, block: int) -> Tensor:
-    """Means over blocks of `block` px; the last ones end with the frame mirrored."""
-    below, right = -frames.shape[-2] % block, -frames.shape[-1] % block
+def blocks(frames: Tensor) -> Tensor:
+    """Means over 2x2 px; an odd side is mirrored by one. """
+    below, right = frames.shape[-2] % 2, frames.shape[-1] % 2
     if below or right:
         frames = functional.pad(frames, (0, right, 0, below), mode="reflect")
-    return functional.avg_pool2d(frames, block)
+    planes = functional.pixel_unshuffle(frames, 2)  # the four px of a block side by side
+    batch, channels, rows, columns = planes.shape
+    return planes.view(batch, channels // 4, 4, rows, columns).mean(dim=2)
 
 
-def widened(mask: Tensor, reach: int) -> Tensor:
-    """1 where any place within `reach` is 1, in a square; (B,C,H,W)."""
-    padded = functional.pad(mask, (reach, reach, reach, reach))
-    rows, columns = mask.shape[-2:]
+def lowest(values: Tensor, reach: int) -> Tensor:
+    """Least value within `reach` in a square, FAR beyond the frame; (B,C,H,W)."""
+    padded = functional.pad(values, (reach,) * 4, value=FAR)
+    rows, columns = values.shape[-2:]
     along = padded[..., :columns]
     for step in range(1, 2 * reach + 1):
-        along = torch.maximum(along, padded[..., step : step + columns])
+        along = torch.minimum(along, padded[..., step : step + columns])
     down = along[..., :rows, :]
     for step in range(1, 2 * reach + 1):
-        down = torch.maximum(down, along[..., step : step + rows, :])
+        down = torch.minimum(down, along[..., step : step + rows, :])
     return down
 
 
-def repeated(places: Tensor, block: int, shape: tuple[int, int]) -> Tensor:
-    """Each value over its block of px, cut to a frame's shape; (B,C,h,w) -> (B,C,H,W)."""
-    batch, channels, rows, columns = places.shape
-    wide = places[..., :, None, :, None].expand(batch, channels, rows, block, columns, block)
-    whole = wide.reshape(batch, channels, rows * block, columns * block)
+def doubled(places: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Each value over its 2x2 px, cut to a frame's shape; (B,1,h,w) -> (B,1,H,W)."""
+    whole = functional.pixel_shuffle(torch.cat((places,) * 4, dim=1), 2)
     return whole[..., : shape[0], : shape[1]]
 
 
@@ -95,6 +97,8 @@ def lineless(frames: Tensor) -> Tensor:
 class RunningMeans(nn.Module):
     """Means of frames of one shape."""
 
+    newest: Tensor
+
     def __init__(self, grid: Grid) -> None:
         super().__init__()
         self.grid = grid
@@ -106,34 +110,24 @@ class RunningMeans(nn.Module):
 
     def forward(
         self, frame: Tensor, ring: Tensor, long: Tensor, age: Tensor, longest: Tensor,
-        point: Tensor, brightness: Tensor, skew: Tensor,
+        point: Tensor, gain: Tensor, skew: Tensor,
     ) -> Means:  # fmt: skip
         """frame: the newest, in the means' coordinates, less its level; longest: (B,1,1,1) frames;
-        point: noise spectrum of one frame; brightness: (B,1,H,W) local variance over its mean;
+        point: noise spectrum of one frame; gain: (B,1,1,1) variance of the point noise per count;
         skew: (B,1,1,1) skewness of a pixel's noise.
         """
-        changes, before = self.changes(frame, ring, long, age)
-        tests, sums = [], self.sums(frame, ring)
-        changes = lineless(changes)
-        for index, (block, steps) in enumerate(SPOTS):
-            passed = self.grid.mean(point * getattr(self, f"passed{index}"))
-            seen = binomial(blocks(changes, block), steps)
-            behind, bright = blocks(before, block), blocks(brightness, block)
-            tests.append(self.tests(seen, behind, passed * bright, skew, block * (steps + 1)))
+        sums = self.sums(frame, ring)
+        half = blocks(torch.cat((*sums, long, age), dim=1))
+        limit, change = self.refused(half, point, gain, skew)
+        limit, change = doubled(limit, self.grid.shape), doubled(change, self.grid.shape)
         long, age = self.longer(frame, long, age, longest)
-        strongest = [test.abs().amax(dim=1, keepdim=True) for test in tests]
-        for index, (block, _) in enumerate(SPOTS):
-            test, best = tests[index].abs(), strongest[index]
-            refused = ((test >= best) & (best > REFUSED)).to(frame.dtype)
-            around = repeated(widened(refused, REACH[index]), block, self.grid.shape)
-            for place in reversed(range(len(NEWEST))):
-                newest = NEWEST[place]
-                here = (around[:, place : place + 1] > 0.5) & (age > newest)
-                long = torch.where(here, sums[place] / newest, long)
-                age = torch.where(here, torch.full_like(age, float(newest)), age)
-        short = self.short(frame, ring, age)
-        place = tests[0] * (tests[0].abs() >= strongest[0]).to(frame.dtype)
-        change = repeated(place.sum(dim=1, keepdim=True).clamp(-Z_MAX, Z_MAX), SPOTS[0][0], self.grid.shape)
+        for total, newest in zip(sums, NEWEST, strict=True):
+            here = (limit < newest + 0.5) & (limit > newest - 0.5) & (age > newest)
+            long = torch.where(here, total / newest, long)
+            age = torch.where(here, torch.full_like(age, float(newest)), age)
+        pairs = zip(sums[1:], NEWEST[1:], strict=True)
+        # Where fewer frames are behind the long mean, it is the mean of just those.
+        short = tuple(torch.where(age > n - 0.5, total / n, long) for total, n in pairs)
         ring = torch.cat((frame, ring[:, : RING - 1]), dim=1)
         return Means(short, long, age, change, ring)
 
@@ -146,46 +140,52 @@ class RunningMeans(nn.Module):
                 result.append(total)
         return result
 
-    def changes(
-        self, frame: Tensor, ring: Tensor, long: Tensor, age: Tensor
+    def refused(
+        self, half: Tensor, point: Tensor, gain: Tensor, skew: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Mean of the newest S frames less the mean before them, (B,4,H,W), and the frames of that
-        mean; 0 of both where there are none.
+        """(newest frames that may stay, FAR where all may; the strongest test, deviations, signed),
+        both (B,1,h,w) over 2x2 px.
+
+        half: sums, long mean and its age, over 2x2 px.
         """
-        weight = 1 / torch.minimum(age, torch.full_like(age, 16.0)).clamp(min=1.0)
-        total, rest, left = frame, long, torch.ones_like(age)
-        changes, counts = [], []
-        share = weight
-        for index in range(RING + 1):
-            newest = index + 1
-            if newest in NEWEST:
-                before = rest / left.clamp(min=1e-3)
-                count = (age - index).clamp(min=0.0)
-                known = (count >= 1).to(frame.dtype)
-                changes.append(known * (total / newest - before))
-                counts.append(known * count)
-            if index == RING:
-                break
-            older = ring[:, index : index + 1]
-            total = total + older
-            rest, left = rest - share * older, left - share
-            plain = (age <= 16).to(frame.dtype)
-            share = plain * share + (1 - plain) * share * (1 - weight)
-        return torch.cat(changes, 1), torch.cat(counts, 1)
+        sums, long, age = half.split((len(NEWEST), 1, 1), dim=1)
+        means, alone = sums / self.newest, sums[:, :1]
+        # Each of the newest frames has so much of the long mean; without them it is what was before.
+        share = 1 / age.clamp(min=1.0, max=float(LONGEST))
+        rest = (long - share * (sums - alone)) / (1 - share * (self.newest - 1)).clamp(min=1e-3)
+        count = age - (self.newest - 1)
+        known = (count > 0.99).to(half.dtype)
+        changes = lineless(known * (means - rest))
+        variance = self.grid.mean(point)
+        steady = binomial(long, STEADY) * (age / LONGEST).clamp(max=1.0)
+        bright = (1 + gain * steady / variance.clamp(min=TINY)).clamp(min=0.25, max=16.0)
+        limits, strongest = [], []
+        for index, (block, steps) in enumerate(SPOTS):
+            if index:
+                changes, count, known, bright = (blocks(part) for part in (changes, count, known, bright))
+            passed = self.grid.mean(point * getattr(self, f"passed{index}")) * bright
+            test = self.tests(binomial(changes, steps), count, passed, skew, block * (steps + 1))
+            test = test * (known > 0.99).to(test.dtype)
+            size = test.abs()
+            best = size.amax(dim=1, keepdim=True)
+            least = torch.where((size >= best) & (best > REFUSED), self.newest, self.newest * 0 + FAR)
+            limits.append(lowest(least.amin(dim=1, keepdim=True), REACH))
+            strongest.append((test * (size >= best).to(test.dtype)).sum(dim=1, keepdim=True))
+        wide = doubled(limits[1], half.shape[-2:])
+        return torch.minimum(limits[0], wide), strongest[0].clamp(-Z_MAX, Z_MAX)
 
     def tests(
-        self, seen: Tensor, before: Tensor, passed: Tensor, skew: Tensor, side: int
+        self, seen: Tensor, count: Tensor, passed: Tensor, skew: Tensor, side: int
     ) -> Tensor:
-        """Each filtered change in deviations of its own noise, (B,4,h,w); 0 where there is no past.
+        """Each filtered change in deviations of its own noise, (B,4,h,w).
 
         Electrons come one by one: of few, chance makes bright spots more often than a Gaussian
         says, so a positive change counts less (Cornish and Fisher's first term).
         """
-        share = 1 / self.newest + 1 / before.clamp(min=1.0)
+        share = 1 / self.newest + 1 / count.clamp(min=1.0)
         z = seen / (passed * share).clamp(min=TINY).sqrt()
         lift = skew / (self.newest.sqrt() * side) * (REFUSED**2 - 1) / 6 / REFUSED
-        z = torch.where(z > 0, z / (1 + lift), z)
-        return z * (before >= 1).to(z.dtype)
+        return torch.where(z > 0, z / (1 + lift), z)
 
     def longer(
         self, frame: Tensor, long: Tensor, age: Tensor, longest: Tensor
@@ -195,14 +195,3 @@ class RunningMeans(nn.Module):
         before = torch.where(age > 0, age, torch.ones_like(age))
         variance = (1 - share) * (1 - share) / before + share * share
         return long + share * (frame - long), 1 / variance
-
-    def short(self, frame: Tensor, ring: Tensor, age: Tensor) -> tuple[Tensor, ...]:
-        """Means of the newest 2, 4, 8 frames, of fewer where the past is refused."""
-        total, count, result = frame, torch.ones_like(frame), []
-        for index in range(RING):
-            inside = (age >= index + 2 - 1e-3).to(frame.dtype)
-            total = total + inside * ring[:, index : index + 1]
-            count = count + inside
-            if index + 2 in NEWEST:
-                result.append(total / count)
-        return tuple(result)

@@ -93,8 +93,8 @@ class Noise(nn.Module):
         down = columns * by_row * by_row * below.clamp(min=0.0) * self.grid.on_column
         return point, (along + down).expand_as(point)
 
-    def of_frame(self, power: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, L) of one frame's own power: the last resort.
+    def of_frame(self, power: Tensor, beside: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, L) of one frame's own power: the last resort. beside: a smooth average of it.
 
         What lies beyond CORNER is a floor; two RINGS tell how fast the rest falls with the
         detector's blur. A specimen with power there is taken for noise. Lines are taken to be like
@@ -113,7 +113,7 @@ class Noise(nn.Module):
         # Never more than there is.
         most = self.grid.mean(power)
         point = point * (most / self.grid.mean(point).clamp(min=TINY)).clamp(max=1.0)
-        excess = power - torch.maximum(self.smoothed(beside_axes(power)), point)
+        excess = power - torch.maximum(beside, point)
         row = (excess * self.far_on_row).sum(dim=(-2, -1), keepdim=True).clamp(min=0.0)
         column = (excess * self.far_on_column).sum(dim=(-2, -1), keepdim=True).clamp(min=0.0)
         along = 1 + 2 * LINE_CORRELATION * (2 * torch.pi * self.grid.horizontal).cos()

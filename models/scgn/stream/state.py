@@ -22,15 +22,17 @@ def state_shapes(shape: tuple[int, int], batch: int = 1) -> dict[str, tuple[int,
     ring: the last frames less their level, brought to the means' coordinates, newest first; long:
     their longest mean; age: frames behind it, per pixel; waiting, probe: outputs not scored yet,
     probe_at: the number of the frame that a probe is of, 0 for none; held: 1 where the frame before
-    had the dtype's largest value; spectra: of the last frame and of the long mean; noise: mean power of frame differences; numbers: the rest. Zeros
+    had the dtype's largest value; spectra: of the last frame and of the long mean; noise: mean power of
+    frame differences, spectra of point and line noise, gain of the long mean's estimate; numbers:
+    the rest. Zeros
     are the empty state.
     """
     rows, columns = shape
-    frame, half = (batch, 1, rows, columns), (batch, 1, rows, columns // 2 + 1)
+    frame = (batch, 1, rows, columns)
     return {
         "ring": (batch, RING, rows, columns), "long": frame, "age": frame,
         "waiting": (batch, KEPT, rows, columns), "probe": frame, "probe_at": (batch, 1),
-        "held": frame, "spectra": (batch, 2, 2, rows, columns // 2 + 1), "noise": half, "numbers": (batch, NUMBERS),
+        "held": frame, "spectra": (batch, 2, 2, rows, columns // 2 + 1), "noise": (batch, 4, rows, columns // 2 + 1), "numbers": (batch, NUMBERS),
     }  # fmt: skip
 
 
