@@ -30,6 +30,7 @@ LEVEL_STEP = 0.3  # of the larger level: another dose, another past
 LAG = 2  # frames: outputs are scored by frames so much later, whose noise they do not share
 # What brings each channel to about 1 in noise units.
 SHORT_SCALE = (1.4, 2.0, 2.8)
+SKEW_MAX = 100.0  # of a pixel: a few electrons in a frame
 SEEN_MAX = 200.0  # a defect that nobody named must not drown the rest
 LONG_SCALE, CHANGE_SCALE, AGE_SCALE = 4.0, 0.25, 0.2
 
@@ -176,7 +177,7 @@ class Front(nn.Module):
         here = turned(spectrum, cosine, sine)
         frame = self.grid.frames(here)
         law = self.law(known, level, variance)
-        skew = (variance.sqrt() / level.clamp(min=TINY)).clamp(max=4.0) * (level > 0)
+        skew = (variance.sqrt() / level.clamp(min=TINY)).clamp(max=SKEW_MAX) * (level > 0)
         most = torch.where(longest > 1.5, longest, torch.full_like(longest, float(LONGEST)))
         means = self.means(frame, ring, long, age, most, point, law[0], skew)
         known = known._replace(law=self.learned_law(known, frame, ring, long, age, level))

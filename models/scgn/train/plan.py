@@ -28,7 +28,7 @@ class MoviePlan:
 
     frames: int = 18
     movies: int = 2
-    looks: int = 6
+    looks: int = 9
 
 
 @dataclass(frozen=True)
