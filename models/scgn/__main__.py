@@ -20,7 +20,6 @@ from scgn.simulate import dataset as dataset_command
 from scgn.simulate.dataset import DatasetError
 from scgn.stacks import StackError
 from scgn.train import TrainingError
-from scgn.train import caution as shrink_command
 from scgn.train import command as train_command
 from scgn.train import distill as distill_command
 
@@ -33,7 +32,6 @@ COMMANDS = {
     "distill": (distill_command, "train a fast student of a trained network"),
     "calibrate": (calibrate_command, "noise and references of a camera from its own frames"),
     "prove": (prove_command, "whether references belong to a camera's frames, and which way"),
-    "shrink": (shrink_command, "take back a share of a network's correction"),
     "compile": (compile_command, "build the engine of a network for a camera's frames"),
     "dataset": (dataset_command, "write a fixed set of simulated pairs"),
     "evaluate": (evaluate_command, "any methods in one table, on simulated or real frames"),

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from scgn.atoms import local_maxima, log_response, refine
 from scgn.metrics import MAP_PEAK, gaussian_filter
+from scgn.stream.front import Front
 from scgn.units import point_noise
 
 SHIFTS_PX = (0, 3, 7, 13)  # along each axis; averaging over them hides the wavelets' grid
@@ -30,6 +31,13 @@ def noisy_itself(noisy: Tensor) -> Tensor:
 def gaussian(noisy: Tensor, sigma_px: float) -> Tensor:
     """Gaussian blur."""
     return gaussian_filter(noisy, sigma_px)
+
+
+def estimate(noisy: Tensor) -> Tensor:
+    """What temporal networks start from, of each frame alone (`scgn.stream.estimate`)."""
+    front = Front((noisy.shape[-2], noisy.shape[-1])).to(noisy.device)
+    seen = front.alone(noisy)
+    return front.back(seen.estimate, seen)
 
 
 def band(noisy: Tensor, sigma_px: float, ratio: float) -> Tensor:

@@ -16,7 +16,6 @@ from scgn.checkpoint import Checkpoint, Target, load_network
 from scgn.denoise import Denoiser
 from scgn.evaluate import classical
 from scgn.simulate import SimulatedBatch
-from scgn.wiener import wiener
 
 Filter = Callable[..., Tensor]  # (noisy, **parameters) -> denoised, both (B,1,H,W)
 Parameters = dict[str, float]
@@ -56,10 +55,7 @@ CLASSICAL = {
         Method("dog", classical.dog, {
             "sigma_px": BAND_PX, "ratio": (1.6, 3.0, 6.0), "stretch": (0.35, 0.6, 1.0, 1.7),
         }),
-        Method("wiener", wiener, {
-            "width_bins": (1.0, 2.0, 4.0), "tilt": (0.0, 1.0, 2.0, 4.0, 8.0),
-            "strength": (0.7, 1.0, 1.3, 1.7),
-        }),
+        Method("estimate", classical.estimate),
         Method("nlm", classical.nlm, {
             "patch_px": (5.0, 9.0), "strength": (0.5, 0.7, 1.0, 1.5, 2.5, 4.0),
         }),

@@ -19,7 +19,8 @@ from scgn.stream.fill import Fill, Filled
 from scgn.stream.grid import TINY, Grid, beside_axes, phase, power_of, turned
 from scgn.stream.means import Means, RunningMeans, lineless
 from scgn.stream.noise import Noise
-from scgn.stream.state import KEPT, LONGEST, NUMBERS, RING, STATE
+from scgn.stream.facts import CONTROL
+from scgn.stream.state import KEPT, LONGEST, NUMBERS, RING, STATE, empty_state
 
 DIFFERENCES = 64.0  # frame differences behind the noise's spectrum, at most
 LAW_FRAMES = 64.0  # behind variance against signal
@@ -40,7 +41,8 @@ class Numbers(NamedTuple):
 
     frame: number of this frame since everything was forgotten; frames: behind the means;
     differences: behind the noise; level: mean level of the long mean, counts; position, velocity,
-    pp, pv, vv: `scgn.stream.drift.Track`; law: weight, m, m^2, d^2, m d^2 of frame differences;
+    pp, pv, vv: `scgn.stream.drift.Track`; law: weight, m, m^2, d^2, m d^2 of frame
+    differences, and m's own noise;
     waiting_at: number of the frame whose outputs wait, 0 for none; agreement: running mean of how
     well frames matched the mean, nats, 0 while there is none.
     """
@@ -63,14 +65,14 @@ class Numbers(NamedTuple):
         """From the state's (B,NUMBERS)."""
         column = numbers[:, :, None, None]
         places = ((0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (6, 8), (8, 10), (10, 12), (12, 14),
-                  (14, 16), (16, 21), (21, 22))  # fmt: skip
+                  (14, 16), (16, 22), (22, 23))  # fmt: skip
         return cls(*(column[:, low:high] for low, high in places))
 
     def packed(self) -> Tensor:
         """As the state's (B,NUMBERS)."""
         nothing = torch.zeros_like(self.frame)
         parts = [*self[:5], nothing, *self[5:]]
-        parts.append(nothing.expand(-1, NUMBERS - 22, -1, -1))
+        parts.append(nothing.expand(-1, NUMBERS - 23, -1, -1))
         return torch.cat(parts, dim=1)[:, :, 0, 0]
 
 
@@ -228,6 +230,15 @@ class Front(nn.Module):
         facts = self.facts(filled, level, scale, means, numbers, track, fresh * (1 - first), noise, lines, point, law, calibrated)
         return seen, after, facts | scores
 
+    def alone(self, frames: Tensor) -> Seen:
+        """What is seen of frames (B,1,H,W) without a past, a calibration or a flag."""
+        control = torch.zeros(len(frames), len(CONTROL), dtype=frames.dtype, device=frames.device)
+        control[:, CONTROL.index("longest")] = 1
+        shape = (frames.shape[-2], frames.shape[-1])
+        blank = empty_state(shape, len(frames), frames.dtype)
+        state = State(*(part.to(frames.device) for part in blank))
+        return self(frames, frames, None, control, state)[0]
+
     # Noise.
 
     def known_noise(
@@ -274,12 +285,12 @@ class Front(nn.Module):
 
         0 and the mean variance while signal varies too little to tell.
         """
-        weight, m, mm, d, md = (known.law[:, i : i + 1] for i in range(5))
-        spread = mm - m * m
+        weight, m, mm, d, md, own = (known.law[:, i : i + 1] for i in range(6))
+        spread = mm - own - m * m  # the mean's own noise would flatten the slope
         gain = (md - m * d) / spread.clamp(min=TINY)
         # Variance of the slope of squares (2 d^4 each) over so many pixels.
         pixels = self.grid.shape[0] * self.grid.shape[1] * weight.clamp(min=1.0)
-        error2 = 2 * d * d / (pixels * spread.clamp(min=TINY))
+        error2 = 2 * d * d * (spread + own) / (pixels * (spread * spread).clamp(min=TINY))
         sure = ((gain > 0) & (gain * gain > 25 * error2) & (spread > 0)).to(d.dtype)
         gain = sure * gain
         return gain, torch.where(d > 0, (d - gain * m).clamp(min=0.0), variance)
@@ -292,7 +303,9 @@ class Front(nn.Module):
         """
         change = lineless(frame - ring[:, :1])
         square = change * change / 2
-        signal = long + level  # without this frame; the last one's share is small once it is old
+        # Neither of the two is in the signal.
+        share = 1 / age.clamp(min=1.0, max=float(LONGEST))
+        signal = level + (long - share * ring[:, :1]) / (1 - share).clamp(min=0.5)
         there = (age >= 6).to(frame.dtype)
         count = there.mean(dim=(-2, -1), keepdim=True)
         enough = (count > 0.5).to(frame.dtype)
@@ -300,11 +313,10 @@ class Front(nn.Module):
         def mean(values: Tensor) -> Tensor:
             return (there * values).mean(dim=(-2, -1), keepdim=True) / count.clamp(min=1e-3)
 
-        # The long mean's own noise widens its spread, which would flatten the slope.
-        own = mean(square) * mean(1 / age.clamp(min=1.0))
+        own = mean(square) * mean(1 / (age - 1).clamp(min=1.0))
         sums = torch.cat((
-            torch.ones_like(count), mean(signal), (mean(signal * signal) - own), mean(square),
-            mean(signal * square),
+            torch.ones_like(count), mean(signal), mean(signal * signal), mean(square),
+            mean(signal * square), own,
         ), dim=1)  # fmt: skip
         weight = (known.law[:, :1] + enough).clamp(max=LAW_FRAMES)
         share = enough / weight.clamp(min=1.0)

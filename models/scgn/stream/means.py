@@ -180,12 +180,14 @@ class RunningMeans(nn.Module):
         """Each filtered change in deviations of its own noise, (B,4,h,w).
 
         Electrons come one by one: of few, chance makes bright spots more often than a Gaussian
-        says, so a positive change counts less (Cornish and Fisher's first term).
+        says, in the newest frames and in those before them, so they count less (Cornish and
+        Fisher's first term).
         """
-        share = 1 / self.newest + 1 / count.clamp(min=1.0)
-        z = seen / (passed * share).clamp(min=TINY).sqrt()
-        lift = skew / (self.newest.sqrt() * side) * (REFUSED**2 - 1) / 6 / REFUSED
-        return torch.where(z > 0, z / (1 + lift), z)
+        new, old = 1 / self.newest, 1 / count.clamp(min=1.0)
+        z = seen / (passed * (new + old)).clamp(min=TINY).sqrt()
+        skewness = skew / side * (new * new - old * old) / ((new + old) * (new + old).sqrt())
+        lift = torch.where(z > 0, skewness, -skewness).clamp(min=0.0) * (REFUSED**2 - 1) / 6 / REFUSED
+        return z / (1 + lift)
 
     def longer(
         self, frame: Tensor, long: Tensor, age: Tensor, longest: Tensor
