@@ -33,7 +33,16 @@ from scgn.deploy import DeployError, DeployRecipe
 from scgn.deploy.export import sample
 from scgn.deploy.signature import NEW, Signature, signature_of
 from scgn.noise import NoiseModel
-from scgn.pipeline import CpuDevice, Device, Frames, Results, Stream, StreamDenoiser, streams
+from scgn.pipeline import (
+    CpuDevice,
+    CudaDevice,
+    Device,
+    Frames,
+    Results,
+    Stream,
+    StreamDenoiser,
+    streams,
+)
 from scgn.pipeline.block import Block
 from scgn.pipeline.stream_denoiser import Running
 from scgn.pipeline.streams import Kind, StateLost, StreamStore
@@ -587,6 +596,51 @@ def test_a_better_engine_goes_on_with_the_streams_past(tmp_path) -> None:
         for index in (2, 3):
             result, _ = done(denoiser, raws[index], stream_of("cam", index))
     np.testing.assert_allclose(result, mean_of(raws), rtol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.filterwarnings("ignore")
+def test_captured_graphs_on_a_gpu_keep_streams_apart(monkeypatch) -> None:
+    device = CudaDevice(torch.device("cuda"))
+    asking(monkeypatch, probe_longest=1)
+    with denoiser_on(device, in_flight=3) as denoiser:
+        denoiser.prepare(SHAPE, "<u2")
+        assert denoiser.host is not None
+        outcomes: list[Any] = []
+        raws, results = (
+            [denoiser.host(size).view(dtype).reshape(SHAPE) for _ in range(60)]
+            for size, dtype in ((96, np.uint16), (192, np.float32))
+        )
+        with waiting(outcomes) as under_way:
+            for number, (raw, result) in enumerate(zip(raws, results, strict=True)):
+                raw[:] = frame_of(number)
+                stream = stream_of("aab"[number % 3], number)
+                memory = result.reshape(-1).view(np.uint8)
+                under_way.put(denoiser.submit(Frames([raw], [memory], [stream]), None))
+    behind: dict[str, list[Any]] = defaultdict(list)
+    for number, got in enumerate(outcomes):
+        source = behind["aab"[number % 3]]
+        source.append(frame_of(number))
+        np.testing.assert_allclose(got, mean_of(source), rtol=1e-4)
+
+
+def test_a_temporal_that_cannot_be_changes_nothing(monkeypatch) -> None:
+    class Strict(Recorder):
+        def __init__(self, temporal: Any = "auto") -> None:
+            if temporal == 99:
+                raise ValueError("temporal: expected at most 16 frames, got 99")
+            super().__init__(temporal)
+
+    monkeypatch.setattr(streams, "StreamTracker", Strict)
+    with pytest.raises(ValueError, match="got 99"):
+        denoiser_on(CpuDevice(), temporal=99)
+    with denoiser_on(CpuDevice()) as denoiser:
+        done(denoiser, frame_of(0), stream_of("cam", 0))
+        with pytest.raises(ValueError, match="got 99"):
+            denoiser.set_temporal(99)
+        done(denoiser, frame_of(1), stream_of("cam", 1))
+        assert denoiser.status()["streams"] == {"cam": {"temporal": "auto", "frames": [0, 1]}}
 
 
 def test_new_names_are_the_states_own() -> None:
