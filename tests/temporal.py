@@ -27,16 +27,14 @@ INPUTS = (
     "raw", "dark", "gain", "fill", "source", "noise_power", "law", "control", *STATE,
 )  # fmt: skip
 OUTPUTS = ("denoised", "facts", *(NEW + name for name in STATE))
-# Where `told` finds what a call was told and what it knew.
-AT = {name: Facts._fields.index(name) for name in Facts._fields}
 
 
 class StandIn(nn.Module):
-    """denoised: mean of all frames since the last reset. A frame that is not finite changes nothing.
+    """denoised: mean of all frames since the last reset; one that is not finite changes nothing.
 
     facts: averaged: frames behind it, this one included; filled, flagged, saturated, error: reset,
-    steps, longest, show; scored_probe: `probe_at` that came in; gain_network: `numbers[0]` after it,
-    calls since all was forgotten; gain_adu_per_e: mean of `law`; line_rows: of `noise_power`.
+    steps, longest, show; scored_probe: `probe_at` that came in; gain_network: calls since all was
+    forgotten, as `numbers` counts them; gain_adu_per_e: mean of `law`; line_rows: of `noise_power`.
     """
 
     inputs, outputs = INPUTS, OUTPUTS

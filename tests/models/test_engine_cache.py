@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 import torch
 
+import scgn
 from scgn.backends import Backend
-from scgn.backends.cache import LINE_MAX, EngineCache, default_folder, key_of
+from scgn.backends.cache import LINE_MAX, EngineCache, default_folder, key_of, sources
 from scgn.backends.torched import Eager
 from scgn.checkpoint import Checkpoint, checkpoint_of, describe
 from scgn.deploy import DeployRecipe
@@ -105,6 +106,15 @@ def test_folder_and_entries_are_the_users_own(cache, entry) -> None:
     assert mode_of(cache.folder) == 0o700
     assert mode_of(entry) == 0o600
     assert list(cache.folder.iterdir()) == [entry], "nothing but the entry is left"
+
+
+def test_every_file_that_a_graph_is_made_of_decides_its_key() -> None:
+    root = Path(scgn.__file__).parent
+    found = {str(path.relative_to(root)) for path in sources()}
+    for folder in ("deploy", "stream"):
+        assert found >= {str(path.relative_to(root)) for path in (root / folder).glob("*.py")}
+    assert found >= {"units.py", "network.py", "wiener.py", "peers/unet.py", "student.py"}
+    assert not {name for name in found if name.startswith(("pipeline", "backends", "train"))}
 
 
 def test_same_weights_and_recipe_have_the_same_key(checkpoint, network_of) -> None:

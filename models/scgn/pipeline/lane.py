@@ -83,19 +83,22 @@ class Slot:
 
 @dataclass(frozen=True)
 class States:
-    """Of a temporal lane: one that stays empty, what goes into a call and what comes out."""
+    """Of a temporal lane: what goes into a call and what comes out of it; empty: a state that knows
+    nothing, all of it one zero in memory.
+    """
 
-    empty: Block
+    empty: Tensor
     given: Block
     made: Block
 
     @classmethod
     def on(cls, device: Device, recipe: DeployRecipe) -> States:
         """All empty; the device may still be at it."""
-        blocks = [Block(recipe, device.device) for _ in range(3)]
-        for block in blocks:
+        given, made = (Block(recipe, device.device) for _ in range(2))
+        zero = torch.zeros(1, dtype=recipe.wide, device=device.device)
+        for block in (given, made):
             block.whole.zero_()
-        return cls(*blocks)
+        return cls(zero.expand_as(given.whole), given, made)
 
     def named(self) -> dict[str, Tensor]:
         """What a context is bound to."""
@@ -223,10 +226,10 @@ class Pipeline:
     def _enqueue_with(self, states: States, slot: Slot, past: Past) -> None:
         """The calls of one frame, each from the state that the one before left."""
         state, copy = past.state, self._compute.copy
-        before = states.empty if state is None or past.fresh else state
+        before = states.empty if state is None or past.fresh else state.whole
         for place, (_, kept) in enumerate(past.calls()):
             copy(slot.control, slot.controls[place : place + 1])
-            copy(states.given.whole, before.whole)
+            copy(states.given.whole, before)
             self._compute.enqueue(slot.context)
             if state is None:
                 continue

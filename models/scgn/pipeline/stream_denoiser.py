@@ -35,8 +35,7 @@ from scgn.pipeline.building import BuildProcess, Ending
 from scgn.pipeline.device import Bytes, Device
 from scgn.pipeline.lane import NO_PAST, Lane, Pipeline
 from scgn.pipeline.results import Frames, Results
-from scgn.pipeline.streams import STREAMS_MAX, Kind, StreamStore, StreamTurn
-from scgn.stream.tracker import Temporal
+from scgn.pipeline.streams import STREAMS_MAX, Kind, StreamStore, StreamTurn, Temporal
 
 LOG = logging.getLogger(__name__)
 LANES_MAX = 8  # shapes kept on the device; the least recently used goes

@@ -10,13 +10,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from scgn.pipeline.block import Block
 from scgn.pipeline.lane import Past
 from scgn.pipeline.results import Stream
 from scgn.stream.facts import Facts
-from scgn.stream.tracker import Controls, StreamReport, StreamTracker, Temporal
+from scgn.stream.tracker import Controls, StreamReport, StreamTracker
 
 STREAMS_MAX = 16
 BYTES_MAX = 4 << 30  # of states on the device
@@ -24,6 +24,7 @@ STEPS_MAX = 8  # frames from the last one to this; beyond, the means are of anot
 KEEP, FORGET_MEANS, FORGET_ALL = 0, 1, 2  # values of `reset`
 
 Key = tuple[str, tuple[int, int]]  # source, shape
+Temporal = Literal["auto", "off"] | int  # longest mean that a frame may know, frames
 
 
 class StateLost(RuntimeError):
@@ -117,7 +118,8 @@ class StreamStore:
     """The streams of one network on one device, the least recently used freed beyond either bound.
 
     A state that is freed while a call is under way stays until that was waited for: its Past holds
-    it. `turn` belongs to the submitting thread; all else to any.
+    it. `turn` belongs to the submitting thread; all else to any. ValueError for a `temporal` that
+    no tracker takes.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class StreamStore:
         streams_max: int = STREAMS_MAX,
         bytes_max: int = BYTES_MAX,
     ) -> None:
+        StreamTracker(temporal)
         self._temporal, self._streams_max, self._bytes_max = temporal, streams_max, bytes_max
         self._kept: OrderedDict[Key, Kept] = OrderedDict()
         self._lock = threading.Lock()
@@ -170,7 +173,11 @@ class StreamStore:
                 del self._kept[key]
 
     def set_temporal(self, value: Temporal) -> None:
-        """For every stream, from its next frame on; states stay, what trackers know begins anew."""
+        """For every stream, from its next frame on; states stay, what trackers know begins anew.
+
+        ValueError for a value that cannot be, and nothing has changed then.
+        """
+        StreamTracker(value)
         with self._lock:
             self._temporal = value
             for kept in self._kept.values():
