@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scgn.backends.backend import Bound, Context, EngineWord, Progress, Tensors
+from scgn.backends.backend import Bound, Context, Progress, Tensors
 from scgn.deploy import DeployGraph
 
 WARM_CALLS = 3  # before a capture: libraries pick their kernels and take their workspaces
@@ -99,7 +99,6 @@ def on_device(graph: DeployGraph, device: torch.device) -> DeployGraph:
 class Torch:
     """What both have in common: PyTorch's version, and no build of ours to keep."""
 
-    word: EngineWord | None = None
     devices: tuple[str, ...] = ("cpu", "cuda")
     keeps = False
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgn.backends.backend import EngineWord
 from scgn.denoise import FrameError
 from scgn.pipeline.device import Bytes, Done
 from scgn.pipeline.lane import Ticket
@@ -32,7 +31,7 @@ class Results:
     ticket: Ticket
     frames: Frames
     dtype: str
-    word: EngineWord
+    word: str
 
     @property
     def ready(self) -> bool:
