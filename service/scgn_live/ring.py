@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import zmq
@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 
 from scgn_client.messages import FrameHeader
 from scgn_live.run import Run
+
+if TYPE_CHECKING:
+    from scgn.stream.tracker import StreamReport
 
 EVENTS_MAX = 256  # starts and ends that may wait; beyond, the ingest waits
 
@@ -59,6 +62,7 @@ class Slot:
         self.done_s = 0.0
         self.failed: str | None = None
         self.denoised: Array | None = None
+        self.report: StreamReport | None = None  # None of a network that judges each frame alone
         self.calibration: str | None = None
         self.model = ""
         self.engine = ""
@@ -75,7 +79,7 @@ class Slot:
         self.message, self.header, self.run = message, header, run
         self.t_received_ns = time.time_ns()
         self.received_s = received_s
-        self.failed = self.denoised = self.calibration = None
+        self.failed = self.denoised = self.report = self.calibration = None
 
     def result_memory(self, size: int) -> NDArray[np.uint8]:
         """Memory of the slot for its denoised frame, bytes; kept until a larger one is needed."""

@@ -12,14 +12,14 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
 from scgn.backends import Backend, Choice
-from scgn.backends.backend import EngineWord, Progress, word_on
+from scgn.backends.backend import Progress, word_on
 from scgn.backends.cache import EngineCache
 from scgn.backends.torched import Eager
 from scgn.calibration import Calibration
@@ -51,7 +51,7 @@ class Standing:
 
     lane: Lane
     backend: str
-    word: EngineWord
+    word: str
     state: str = "ready"  # or BUILDING: waits for it, or why its engine could not be built
 
 
@@ -69,6 +69,7 @@ class Running:
     in_flight: int = 3
     threads: int = 0
     cache: Path = field(default_factory=Path)
+    temporal: Literal["auto", "off"] | int = "auto"
 
 
 class StreamDenoiser:
@@ -85,7 +86,7 @@ class StreamDenoiser:
     ) -> None:
         self.id = checkpoint.id
         self.choice = choice
-        self.word: str = word_on(choice.backend, device.device)
+        self.word: str = word_on(choice.backend, device.device, running.precision)
         # A CPU reads a frame where it lies; a device wants it page-locked.
         self.host: Callable[[int], Bytes] | None = (
             None if device.device.type == "cpu" else device.host
@@ -146,7 +147,7 @@ class StreamDenoiser:
             self._checkpoint, recipe, backend, device, self._cache, self._running.threads
         )
         lane = Lane(self._device, engine, recipe, self._running.in_flight)
-        return Standing(lane, backend.name, word_on(backend, device))
+        return Standing(lane, backend.name, word_on(backend, device, recipe.precision))
 
     def _put(self, key: Key, standing: Standing) -> None:
         with self._lock:
@@ -249,6 +250,10 @@ class StreamDenoiser:
         return (shape, dtype, batch) in self._lanes
 
     # Anyone's.
+
+    def set_temporal(self, value: Literal["auto", "off"] | int) -> None:
+        """From the next frame on; a network without state takes each frame alone anyway."""
+        self._running = replace(self._running, temporal=value)
 
     def status(self) -> dict[str, Any]:
         """Backend, why it, precision, and each lane's state; for people."""
