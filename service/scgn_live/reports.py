@@ -28,13 +28,11 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if isinstance(value, int):
         return value
-    try:
-        number = value.item() if hasattr(value, "item") else float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if isinstance(number, int) or math.isfinite(number) else None
+    return plain(value.tolist()) if hasattr(value, "tolist") else None  # numpy's and torch's
 
 
 def published(report: StreamReport | None) -> dict[str, Any]:
