@@ -19,7 +19,7 @@ QUALITY = {
 }  # fmt: skip
 NOISE = {
     "from": "stream", "gain_adu_per_e": 25.0, "read_noise_adu": 3.5, "line_sigma_adu": 1.25,
-    "line_axis": "columns", "correlation_px": 0.6, "sigma_adu": 70.5,
+    "line_axis": "column", "correlation_px": 0.6, "sigma_adu": 70.5,
 }  # fmt: skip
 DOSE = {
     "e_per_px": 8.0, "e_per_a2_s": 240.0, "accumulated_e_per_px": 800.0,

@@ -120,6 +120,8 @@ class Engine:
         by every later one.
         """
         with self._changing:
+            if value == self.temporal:
+                return  # a network may begin its memory anew when it is told
             for processor in filter(None, (self._state.processor, self._fallback)):
                 processor.set_temporal(value)
             self.temporal = value

@@ -148,7 +148,8 @@ class StreamCollector(Collector):
             "scgn_noise_info", "Where a camera's noise is known from", labels=["source", "from"]
         )
         for source, told in noise.items():
-            info.add_metric([source, str(told.get("from"))], 1)
+            if told.get("from") is not None:
+                info.add_metric([source, str(told["from"])], 1)
         yield info
 
 

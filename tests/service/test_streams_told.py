@@ -166,7 +166,8 @@ def gauges(text: str) -> set[str]:
 
 
 def test_metrics_tell_of_cameras_that_send_and_of_no_other(tmp_path: Path) -> None:
-    known = {"cam": stream(), "gone": stream()}
+    unknown = dict.fromkeys(NOISE)  # before a camera's first frame is judged
+    known = {"cam": stream(), "gone": stream(), "third": stream(noise=unknown)}
     unsure = {**QUALITY, "upsnr_db": None}
 
     def made(slot: Any) -> Any:
@@ -224,6 +225,7 @@ def test_the_setting_reaches_the_network_and_every_later_one(tmp_path: Path) -> 
         for value in ("off", 2, 16, "auto"):
             assert ask(host, "/temporal", {"temporal": value}) == (200, {"temporal": value})
             assert ask(host, "/status")[1]["temporal"] == value
+        assert ask(host, "/temporal", {"temporal": "auto"})[0] == 200  # as it is: told to nobody
         assert first.told == [8, "off", 2, 16, "auto"]
         app.engine.use_processor(second)
         ask(host, "/temporal", {"temporal": 4})

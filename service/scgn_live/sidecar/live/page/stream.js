@@ -6,7 +6,6 @@ const TREND_VALUES = 240; // of uPSNR, one a judged frame
 const TREND_DB = 1; // the least height of the trend: noise is no change
 const STILL_PX = 0.02; // a frame: less has no direction worth an arrow
 const TOO_LOW = "estimate only";
-const SHOWN = { temporal: "temporal", single: "single frame", mean: "running mean", estimate: TOO_LOW };
 const FROM = { stream: "the stream", calibration: "the calibration", frame: "one frame" };
 
 const byId = (id) => document.getElementById(id);
@@ -28,7 +27,7 @@ export function verdict(frame, row) {
   if (word.startsWith(TOO_LOW)) return { words: word, warns: true };
   const { averaged, quality } = frame.header, shown = quality?.shown ?? row?.stream?.shown;
   if (shown === "estimate") return { words: TOO_LOW, warns: true };
-  return { words: shown === "single" ? SHOWN.single : framesBehind(averaged), warns: false };
+  return { words: shown === "single" ? "single frame" : framesBehind(averaged), warns: false };
 }
 
 /** Whether the network keeps a memory of this camera. */
@@ -89,9 +88,9 @@ export class StreamPanel {
     put("stream-warning", said.warns ? said.words : "");
     byId("stream-warning").hidden = !said.warns;
     const { header } = frame, known = row?.stream ?? {};
-    put("shown", SHOWN[header.quality?.shown ?? known.shown] ?? header.quality?.shown ?? UNKNOWN);
+    put("shown", header.quality?.shown ?? known.shown ?? UNKNOWN);
     put("averaged", framesBehind(header.averaged));
-    put("noise-from", known.noise ? `noise known from ${FROM[known.noise.from] ?? known.noise.from}` : "");
+    put("noise-from", known.noise?.from ? `noise known from ${FROM[known.noise.from] ?? known.noise.from}` : "");
     put("moving", `${decimal(100 * header.moving, header.moving < 0.0995 ? 1 : 0)} % of pixels`);
     this.#drift(header);
     this.#dose(header.dose_e_per_px, known.dose ?? {});
