@@ -375,6 +375,9 @@ class OnFakeDevice:
         known = self._references(calibration, shape)
         return Call(self._pipeline.submit(lane, raws, known, results), results)
 
+    def set_temporal(self, value: Any) -> None:
+        """Each frame is alone."""
+
     def status(self) -> dict[str, Any]:
         return {"name": self.model, "why": "for tests", "lanes": []}
 

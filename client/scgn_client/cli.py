@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import math
 import os
 import re
 import sys
@@ -156,8 +157,27 @@ def frame_line(frame: PublishedFrame, rate_fps: float, gaps: Sequence[Gap]) -> s
         f"{frame.source} {frame.series} frame {frame.frame}  {rate_fps:.1f} fps  "
         f"age {frame.age_ms():.1f} ms  latency {frame.latency_ms:.1f} ms  "
         f"calibration {frame.calibration or 'none'}  model {frame.model} ({frame.engine})  "
-        f"gaps {len(gaps)} ({lost} lost, {unseen} unseen)"
+        f"gaps {len(gaps)} ({lost} lost, {unseen} unseen)" + stream_words(frame)
     )
+
+
+def stream_words(frame: PublishedFrame) -> str:
+    """What the service knows from the frames before this one; empty where it knows nothing."""
+    words = []
+    if frame.averaged != 1.0:
+        words.append(f"mean of {frame.averaged:.0f} frames")
+    if frame.drift_px is not None:
+        rows, columns = frame.drift_px
+        words.append(f"drift {rows:+.2f} {columns:+.2f} px/frame")
+    if frame.drift_nm_s is not None:
+        words.append(f"{math.hypot(*frame.drift_nm_s):.3g} nm/s")
+    if frame.dose_e_per_px is not None:
+        words.append(f"dose {frame.dose_e_per_px:.3g} e/px")
+    if frame.quality is not None:
+        words.append(f"shown {frame.quality['shown']}")
+        if (upsnr := frame.quality.get("upsnr_db")) is not None:
+            words.append(f"uPSNR {upsnr:.1f} dB")
+    return "".join(f"  {word}" for word in words)
 
 
 def _statistics(pixels: Array) -> str:

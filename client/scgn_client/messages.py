@@ -75,6 +75,11 @@ class PublishedFrame:
     channels: name -> (rows, columns) array, `denoised` first and `raw` beside it when published;
     display: black and white level of channel 0; latency_ms: received to published in the service;
     lost: reason -> frames of this series lost since the last published one.
+
+    averaged: effective frames behind this one, 1 for this frame alone; drift_px: rows, columns per
+    frame, positive towards higher indices, drift_nm_s: the same in nm/s; moving: share of pixels
+    where the past was refused; dose_e_per_px: of this frame; quality: how good an EARLIER frame
+    was (docs/wire.md). None where the service does not know.
     """
 
     source: str
@@ -91,6 +96,12 @@ class PublishedFrame:
     lost: Mapping[str, int] = field(default_factory=dict)
     t_acquired_ns: int | None = None
     user: Mapping[str, Any] | None = None
+    averaged: float = 1.0
+    drift_px: tuple[float, float] | None = None
+    drift_nm_s: tuple[float, float] | None = None
+    moving: float = 0.0
+    quality: Mapping[str, Any] | None = None
+    dose_e_per_px: float | None = None
 
     @property
     def denoised(self) -> Array:

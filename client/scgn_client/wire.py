@@ -6,6 +6,7 @@ the service counts it; nothing in a message can make these functions raise anyth
 
 from __future__ import annotations
 
+import math
 import re
 import reprlib
 import struct
@@ -29,9 +30,12 @@ from scgn_client.messages import (
 
 VERSION = 1
 HEADER_BYTES_MAX = 16 * 1024
-SAID_WHEN_NIL = ("calibration", "series")
+SAID_WHEN_NIL = (
+    "calibration", "series", "drift_px", "drift_nm_s", "quality", "dose_e_per_px",
+)  # fmt: skip
 USER_BYTES_MAX = 4 * 1024
 USER_LEVELS_MAX = 32  # far below what msgpack can still pack again: it goes out as it came
+QUALITY_LEVELS_MAX = 8
 UINT64_MAX = 2**64 - 1
 DTYPES = ("|u1", "<u2", ">u2", "<i2", "<u4", "<i4", "<f4")
 PUBLISHED_DTYPES = (*DTYPES, "<f2")  # a service may be set to publish half precision
@@ -48,6 +52,10 @@ _PUBLISHED: dict[str, tuple[type, ...]] = {
     "t_received_ns": (int,), "t_published_ns": (int,), "latency_ms": (int, float), "model": (str,),
     "engine": (str,), "calibration": (str, type(None)), "lost": (dict,),
     "t_acquired_ns": (int, type(None)), "user": (dict, type(None)),
+    # Of a service that knows the stream; frames of one that does not lack them.
+    "averaged": (int, float), "moving": (int, float), "dose_e_per_px": (int, float, type(None)),
+    "drift_px": (list, type(None)), "drift_nm_s": (list, type(None)),
+    "quality": (dict, type(None)),
 }  # fmt: skip
 
 Buffer = bytes | bytearray | memoryview
@@ -275,7 +283,63 @@ def _published_frame(content: dict[str, Any], pixels: Sequence[Buffer]) -> Publi
     counts, latency = fields.get("lost", {}).values(), content["latency_ms"]
     if any(type(n) is not int or n < 0 for n in counts) or not abs(latency) < float("inf"):
         _reject("field", f"expected counts and a time, got {_short([*counts])} and {latency}")
-    return PublishedFrame(**fields)
+    return PublishedFrame(**fields | _of_the_stream(content))
+
+
+def _of_the_stream(content: dict[str, Any]) -> dict[str, Any]:
+    """What a published frame says of the frames before it, each key checked where it is there."""
+    told: dict[str, Any] = {}
+    for key, least, most in (
+        ("averaged", 0.0, math.inf), ("moving", 0.0, 1.0), ("dose_e_per_px", 0.0, math.inf),
+    ):  # fmt: skip
+        if content.get(key) is not None:
+            told[key] = _finite(content, key, least, most)
+    for key in ("drift_px", "drift_nm_s"):
+        if content.get(key) is not None:
+            told[key] = _pair(content, key)
+    if content.get("quality") is not None:
+        told["quality"] = _quality(content["quality"])
+    return told
+
+
+def _finite(
+    content: dict[str, Any], key: str, least: float = -math.inf, most: float = math.inf
+) -> float:
+    value: Any = content.get(key)
+    if type(value) not in (int, float) or not math.isfinite(value) or not least <= value <= most:
+        limits = "" if least == -math.inf else f" of at least {least:g}"
+        limits += "" if most == math.inf else f" and at most {most:g}"
+        _reject("field", f"expected {key} as a finite number{limits}, got {_short(value)}")
+    return float(value)
+
+
+def _pair(content: dict[str, Any], key: str) -> tuple[float, float]:
+    value = content.get(key)
+    if type(value) is not list or len(value) != 2:
+        _reject("field", f"expected {key} as two numbers, got {_short(value)}")
+    named = {f"first of {key}": value[0], f"second of {key}": value[1]}
+    first, second = (_finite(named, name) for name in named)
+    return first, second
+
+
+def _quality(content: dict[str, Any]) -> dict[str, Any]:
+    """The map as it came, every number in it a finite one; keys that are not known stay."""
+    if _deeper(content, QUALITY_LEVELS_MAX):
+        _reject("field", f"expected quality of at most {QUALITY_LEVELS_MAX} levels, got more")
+    _uint(content, "frame", "field")
+    if type(content.get("shown")) is not str:
+        _reject("field", f"expected shown as text, got {_short(content.get('shown'))}")
+    for key in ("gain", "gain_error"):
+        _finite(content, key)
+    for key in ("upsnr_db", "error_db"):
+        if content.get(key) is not None:
+            _finite(content, key)
+    others = _map(content, "others") or {}
+    for name, gain in others.items():
+        if type(name) is not str:
+            _reject("field", f"expected names in others, got {_short(name)}")
+        _pair({"others": gain}, "others")
+    return content
 
 
 def _channels(described: Sequence[Mapping[str, Any]], pixels: Sequence[Buffer]) -> dict[str, Array]:

@@ -126,7 +126,7 @@ def default_precision(backend: Backend, device: torch.device) -> Precision:
     """The fastest that costs no visible digit: float16 on a GPU; on a CPU bfloat16 where OpenVINO
     and the CPU have it (`benchmarks/results/bench_precision.json`), else float32.
     """
-    if device.type == "cuda" or backend.word == "tensorrt":
+    if device.type == "cuda" or "cpu" not in backend.devices:
         return "float16"
     return "bfloat16" if isinstance(backend, OpenVino) and backend.has_bfloat16() else "float32"
 

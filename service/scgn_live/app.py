@@ -28,9 +28,11 @@ from scgn_live.metrics import Facts, Metrics
 from scgn_live.model_control import ModelControl
 from scgn_live.processor import build_processor
 from scgn_live.publish import FramePublisher
+from scgn_live.reports import plain
 from scgn_live.ring import Ring, Slot
 from scgn_live.settings import EXIT_CONFIG, Settings
 from scgn_live.stage import Stage
+from scgn_live.temporal_control import TemporalControl
 
 LOG = logging.getLogger(__name__)
 EXIT_STAGE_DIED = 70  # a supervisor restarts the process; sysexits' "internal software error"
@@ -50,7 +52,7 @@ class App:
         self.started_ns = time.time_ns()
         self.ledger = Ledger(settings.max_series)
         self.ring = Ring(settings.ring_slots, settings.overload, self._dropped)
-        self.metrics = Metrics(self.ledger, self.ring, self._facts)
+        self.metrics = Metrics(self.ledger, self.ring, self._facts, self._noise)
         self.calibrations = CalibrationControl(settings)
         self.memory = Watchdog(settings.memory_mb)
         self.ingest = FrameIngest(settings, self.ring, self.ledger)
@@ -60,13 +62,15 @@ class App:
         self.ended = threading.Event()
         self.door = Doorkeeper(settings, self.ended.set)
         self.models = ModelControl(settings, self.ended)
+        self.temporal = TemporalControl()
         self.starting: str | None = "starting"  # what `start` is at; None once frames can come
         questions: dict[str, Handler] = {
             "health": self._health, "status": self._status, "metrics": self._metrics,
         }  # fmt: skip
         self.control = ControlServer(control, questions)
         # Apart: loading a large calibration takes seconds, in which health must answer.
-        changes = {**self.calibrations.handlers(), **self.models.handlers()}
+        controls = (self.calibrations, self.models, self.temporal)
+        changes = {verb: act for control in controls for verb, act in control.handlers().items()}
         self.work = ControlServer(work_endpoint(control), changes)
 
     def _dropped(self, slot: Slot) -> None:
@@ -101,14 +105,14 @@ class App:
         calibration = self.calibrations.load_active()
         processor = build_processor(self.settings, self.ended, self._progress)
         state, seen = EngineState(processor, calibration), self.calibrations.seen()
-        self.engine = Engine(self.ring, self.ledger, state, seen)
+        self.engine = Engine(self.ring, self.ledger, state, seen, self.settings.temporal)
         self.ring.keep_in(processor.host)
         if calibration is not None:
             processor.prepare(calibration)
         self.memory.must_fit()
         self.door.open()
         self._begin(publish=self.publisher, ingest=self.ingest)
-        self.calibrations.engine = self.models.engine = self.engine
+        self.calibrations.engine = self.models.engine = self.temporal.engine = self.engine
         self.starting = None
         facts = {"model": processor.model, **self.endpoints()}
         LOG.info("frames can come", extra=facts)
@@ -237,9 +241,18 @@ class App:
             refused=self.door.refused(),
         )  # fmt: skip
 
+    def _noise(self) -> dict[str, Any]:
+        """By source, for the metrics."""
+        if self.starting is not None:
+            return {}
+        streams = plain(self.engine.state.processor.status().get("streams", {}))
+        return {source: told.get("noise") or {} for source, told in streams.items()}
+
     def _status(self, _: dict[str, Any]) -> dict[str, Any]:
         self._must_have_started()
         state = self.engine.state
+        backend = dict(state.processor.status())
+        streams = plain(backend.pop("streams", {}))
         calibration = state.calibration
         totals: dict[str, dict[str, int]] = {}
         for (bucket, reason), count in self.ledger.totals().items():
@@ -248,7 +261,7 @@ class App:
         return {
             "ready": not self.reasons_not_ready(), "reasons": self.reasons_not_ready(),
             "model": state.processor.model, "engine": state.processor.word,
-            "backend": state.processor.status(),
+            "backend": backend, "temporal": self.temporal.value(), "sources": streams,
             "calibration": None if calibration is None else calibration.id,
             "calibration_shape": None if calibration is None else list(calibration.shape),
             "calibration_mismatched_frames": self.engine.mismatched,

@@ -20,6 +20,7 @@ from scgn_live.ledger import Ledger
 from scgn_live.logs import OncePerSecond
 from scgn_live.processor import Pending, Processor, failed
 from scgn_live.ring import Ring, Slot
+from scgn_live.settings import Temporal
 
 LOG = logging.getLogger(__name__)
 TAKE_S = 0.2
@@ -64,6 +65,7 @@ class Engine:
         ledger: Ledger,
         state: EngineState,
         seen: Sequence[Callable[[Slot], None]] = (),
+        temporal: Temporal = "auto",
     ) -> None:
         self._ring = ring
         self._ledger = ledger
@@ -73,6 +75,7 @@ class Engine:
         self._broken = 0
         self._changing = threading.Lock()  # of the state; frames only read it
         self._fallback: Processor | None = None  # of a processor that is still on trial
+        self.temporal = temporal  # what every processor is told
         self._room = threading.Semaphore(state.processor.in_flight)
         self._counting = threading.Lock()
         self._outstanding = 0  # calls in the queue, or being completed
@@ -100,6 +103,7 @@ class Engine:
             calibration = self._state.calibration
             if calibration is not None:
                 processor.prepare(calibration)
+            processor.set_temporal(self.temporal)  # another one than when it was built, maybe
             before, self._fallback = self._fallback, self._state.processor
             self._broken = 0
             self._state = EngineState(processor, calibration)
@@ -110,6 +114,17 @@ class Engine:
         """Every frame taken from now on is corrected with this; frames under way are not."""
         with self._changing:
             self._state = replace(self._state, calibration=calibration)
+
+    def use_temporal(self, value: Temporal) -> None:
+        """So many frames of a camera may be seen together from the next one on, by this network and
+        by every later one.
+        """
+        with self._changing:
+            if value == self.temporal:
+                return  # a network may begin its memory anew when it is told
+            for processor in filter(None, (self._state.processor, self._fallback)):
+                processor.set_temporal(value)
+            self.temporal = value
 
     # The submitting thread's.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Any, TypedDict
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
@@ -14,7 +14,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from scgn_live.ledger import Ledger
+from scgn_live.reports import published
 from scgn_live.ring import Ring, Slot
+
+if TYPE_CHECKING:
+    from scgn.stream.tracker import StreamReport
 
 BUCKETS_S = (
     0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
@@ -22,6 +26,7 @@ BUCKETS_S = (
 STAGES = ("wait", "engine", "publish", "total")
 RECENT = 4096  # frames behind the percentiles of the status page
 RATE_WINDOW_S = 10.0
+SOURCES_MAX = 64  # cameras whose newest report is kept
 
 FROM_THE_START = (
     ("received", ""), ("published", ""), ("missing", ""), ("series", ""), ("dropped", "overload"),
@@ -105,6 +110,65 @@ class FactsCollector(Collector):
         yield info
 
 
+class StreamCollector(Collector):
+    """What is known of each camera's stream: gauges of cameras with an open series alone.
+
+    reports: the newest published words by source; noise: by source, as the status tells it.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        reports: Callable[[], Mapping[str, Mapping[str, Any]]],
+        noise: Callable[[], Mapping[str, Mapping[str, Any]]],
+    ) -> None:
+        self._ledger, self._reports, self._noise = ledger, reports, noise
+
+    def collect(self) -> Iterable[Metric]:
+        open_now = {run.start.source for run, _ in self._ledger.open_runs()}
+        reports = {s: told for s, told in self._reports().items() if s in open_now}
+        noise = {s: told for s, told in self._noise().items() if s in open_now}
+        for name, (text, key) in _OF_STREAMS.items():
+            values = {source: told[key] for source, told in reports.items()}
+            yield _by_source(name, text, values)
+        upsnr = {
+            source: (told["quality"] or {}).get("upsnr_db") for source, told in reports.items()
+        }
+        yield _by_source("scgn_upsnr_db", "PSNR without truth of what is shown, dB", upsnr)
+        drift = GaugeMetricFamily(
+            "scgn_drift_px", "Drift of the specimen, px a frame", labels=["source", "axis"]
+        )
+        for source, told in reports.items():
+            for axis, value in zip(("rows", "columns"), told["drift_px"] or (), strict=False):
+                drift.add_metric([source, axis], value)
+        yield drift
+        sigma = {source: told.get("sigma_adu") for source, told in noise.items()}
+        yield _by_source("scgn_noise_sigma_adu", "Noise of one pixel and frame, counts", sigma)
+        info = GaugeMetricFamily(
+            "scgn_noise_info", "Where a camera's noise is known from", labels=["source", "from"]
+        )
+        for source, told in noise.items():
+            if told.get("from") is not None:
+                info.add_metric([source, str(told["from"])], 1)
+        yield info
+
+
+_OF_STREAMS = {
+    "scgn_averaged_frames": ("Effective frames behind the newest one", "averaged"),
+    "scgn_moving_share": ("Share of pixels where the past is refused", "moving"),
+    "scgn_dose_e_per_px": ("Dose of one frame, electrons a pixel", "dose_e_per_px"),
+}
+
+
+def _by_source(name: str, text: str, values: Mapping[str, float | None]) -> Metric:
+    """A gauge with a row for each source whose value is known."""
+    family = GaugeMetricFamily(name, text, labels=["source"])
+    for source, value in values.items():
+        if value is not None:
+            family.add_metric([source], value)
+    return family
+
+
 def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(name, text, value=float(value))
 
@@ -113,10 +177,15 @@ class Metrics:
     """Times of every stage. `frame_left` is called once a frame, by the publisher."""
 
     def __init__(
-        self, ledger: Ledger, ring: Ring, facts: Callable[[], Facts] | None = None
+        self,
+        ledger: Ledger,
+        ring: Ring,
+        facts: Callable[[], Facts] | None = None,
+        noise: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
     ) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(LedgerCollector(ledger, ring))
+        self.registry.register(StreamCollector(ledger, self.reports, noise))
         ProcessCollector(registry=self.registry)
         if facts is not None:
             self.registry.register(FactsCollector(facts, self.age_s))
@@ -128,6 +197,13 @@ class Metrics:
         self._stage_s = {stage: stage_s.labels(stage) for stage in STAGES}
         self._lock = threading.Lock()
         self._recent: deque[tuple[float, float, float]] = deque(maxlen=RECENT)
+        self._reports: OrderedDict[str, StreamReport] = OrderedDict()  # newest by source
+
+    def reports(self) -> dict[str, dict[str, Any]]:
+        """What the newest published frame of each source told of its stream."""
+        with self._lock:
+            reports = dict(self._reports)
+        return {source: published(report) for source, report in reports.items()}
 
     def age_s(self) -> float:
         """Time since the newest frame that went out was received, s; NaN before the first."""
@@ -145,6 +221,11 @@ class Metrics:
         self._stage_s["total"].observe(left_s - slot.received_s)
         with self._lock:
             self._recent.append((left_s, left_s - slot.received_s, slot.done_s - slot.taken_s))
+            self._reports.pop(slot.header.source, None)
+            if slot.report is not None:
+                self._reports[slot.header.source] = slot.report
+                if len(self._reports) > SOURCES_MAX:
+                    self._reports.popitem(last=False)
 
     def summary(self) -> dict[str, Any]:
         """Rates over the last seconds (frames/s) and percentiles over the last frames (ms)."""

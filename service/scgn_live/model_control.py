@@ -105,7 +105,8 @@ class ModelControl:
         """Ready for every kind of frame that there is an engine for now, and tried on one."""
         kinds = kinds_of(engine.state.processor.status())
         shapes = tuple(dict.fromkeys((*self._settings.shapes, *kinds)))
-        changed = self._settings.model_copy(update={"network": network, "shapes": shapes})
+        changes = {"network": network, "shapes": shapes, "temporal": engine.temporal}
+        changed = self._settings.model_copy(update=changes)
         processor = build_processor(changed, self._ended, self._progress)
         try:
             for shape, dtype in changed.frame_kinds:

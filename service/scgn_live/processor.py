@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgn.calibration import Calibration
-from scgn_live.settings import Settings
+from scgn_live.settings import Settings, Temporal
 
 if TYPE_CHECKING:
     from scgn.pipeline import Stream, StreamDenoiser
@@ -79,8 +79,13 @@ class Processor(Protocol):
         can be processed.
         """
 
+    def set_temporal(self, value: Temporal) -> None:
+        """How many frames of a camera the network may see together, from the next one on."""
+
     def status(self) -> dict[str, Any]:
-        """For people: what runs the frames, and why."""
+        """For people: what runs the frames, and why. Under `streams`, by source, what is known of
+        each camera's noise, dose and quality, where the network keeps a state.
+        """
 
     def close(self) -> None:
         """End what runs beside the frames."""
@@ -91,7 +96,7 @@ class Finished:
     """Results that are there already."""
 
     results: Sequence[Array | Exception]
-    word: str = "cpu"
+    word: str = ""
     ready: bool = True
     reports: Sequence[StreamReport | None] = ()
 
@@ -107,7 +112,7 @@ def failed(error: Exception, frames: int) -> Finished:
 class FrameByFrame:
     """A processor that is one function: (raw, calibration) -> denoised, done on submission."""
 
-    model, word = "function", "cpu"
+    model, word = "function", "function"
     host: Callable[[int], Bytes] | None = None
     corrects = True
     in_flight = 1
@@ -132,7 +137,10 @@ class FrameByFrame:
         calibration: Calibration | None,
         slots: Sequence[Slot] = (),  # noqa: ARG002
     ) -> Finished:
-        return Finished([self(raw, calibration) for raw in raws])
+        return Finished([self(raw, calibration) for raw in raws], self.word)
+
+    def set_temporal(self, value: Temporal) -> None:
+        """Each frame is alone anyway."""
 
     def status(self) -> dict[str, Any]:
         return {"name": self.model, "why": "engine = pass-through", "lanes": []}
@@ -144,7 +152,7 @@ class FrameByFrame:
 class PassThrough(FrameByFrame):
     """Returns the frame as it came: what the service costs without a network."""
 
-    model = "pass-through"
+    model = word = "pass-through"
     corrects = False
 
     def __call__(self, raw: Array, calibration: Calibration | None) -> Array:  # noqa: ARG002
@@ -182,6 +190,9 @@ class ScgnProcessor:
 
         frames = Frames(raws, results, [stream_of(slot) for slot in slots])
         return self._denoiser.submit(frames, calibration)
+
+    def set_temporal(self, value: Temporal) -> None:
+        self._denoiser.set_temporal(value)
 
     def status(self) -> dict[str, Any]:
         return self._denoiser.status()
@@ -226,7 +237,7 @@ def build_processor(
     precision = settings.precision or default_precision(choice.backend, device.device)
     running = Running(
         settings.network, precision, settings.output_dtype, settings.in_flight, settings.threads,
-        settings.engine_cache,
+        settings.engine_cache, temporal=settings.temporal,
     )  # fmt: skip
     denoiser = StreamDenoiser(
         load_network(settings.network), device, choice, running, stopping, progress

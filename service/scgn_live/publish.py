@@ -16,6 +16,7 @@ from scgn_client.sockets import SOCKET_BUFFER_BYTES, open_socket
 from scgn_live.curve import VIEWERS, server_keys
 from scgn_live.ledger import Ledger
 from scgn_live.metrics import Metrics
+from scgn_live.reports import published
 from scgn_live.ring import Event, Ring, Slot
 from scgn_live.run import Run
 from scgn_live.settings import Settings
@@ -158,7 +159,7 @@ class FramePublisher:
             "t_published_ns": time.time_ns(),
             "latency_ms": 1000 * (time.monotonic() - slot.received_s),
             "calibration": slot.calibration, "model": slot.model, "engine": slot.engine,
-            "lost": lost,
+            "lost": lost, **published(slot.report),
         }  # fmt: skip
         self._warn_of(sum(array.nbytes for array in channels.values()))
         parts = wire.encode_published(content, channels)

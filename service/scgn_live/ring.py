@@ -62,6 +62,7 @@ class Slot:
         self.done_s = 0.0
         self.failed: str | None = None
         self.denoised: Array | None = None
+        self.report: StreamReport | None = None  # None of a network that judges each frame alone
         self.calibration: str | None = None
         self.model = ""
         self.engine = ""

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, FiniteFloat, field_validator, model_validator
@@ -21,6 +21,11 @@ TOKEN = "SCGN_TOKEN"  # a secret: never among the values that are shown and hand
 TOKEN_LENGTH_MIN = 16
 
 
+# How many frames of a camera the network may see together: as many as help, this one alone, or N.
+TEMPORAL_MIN, TEMPORAL_MAX = 2, 16
+Temporal = Literal["auto", "off"] | Annotated[int, Field(ge=TEMPORAL_MIN, le=TEMPORAL_MAX)]
+
+
 class SettingsError(ValueError):
     """The settings are not usable; the message names the key, what was expected and what came."""
 
@@ -32,6 +37,15 @@ def frame_kind(text: str) -> tuple[tuple[int, int], str]:
     if found is None or dtype not in DTYPES:
         raise ValueError(f"expected ROWSxCOLUMNS or ROWSxCOLUMNS:DTYPE of {sorted(DTYPES)}")
     return (int(found[1]), int(found[2])), dtype
+
+
+def temporal_of(value: object) -> Temporal:
+    """The value of `temporal` as it is; ValueError says what was expected."""
+    if value in ("auto", "off") and isinstance(value, str):
+        return "auto" if value == "auto" else "off"
+    if type(value) is int and TEMPORAL_MIN <= value <= TEMPORAL_MAX:
+        return value
+    raise ValueError(f"expected auto, off, or {TEMPORAL_MIN} to {TEMPORAL_MAX} frames")
 
 
 def _unreadable(folder: Path) -> str | None:
@@ -101,6 +115,11 @@ class Settings(BaseSettings):
         ("256x256",),
         description="frames to be ready for, ROWSxCOLUMNS or ROWSxCOLUMNS:DTYPE (default <u2);"
         " others run uncompiled until their engine is built",
+    )
+    temporal: Temporal = Field(
+        "auto",
+        description="frames of a camera that the network may see together, 2 to 16; auto: as many"
+        " as help, up to 16; off: each frame alone",
     )
     in_flight: int = Field(3, ge=1, le=16, description="frames (or batches) on the device at once")
     batch: int = Field(
@@ -208,6 +227,12 @@ class Settings(BaseSettings):
     def frame_kinds(self) -> list[tuple[tuple[int, int], str]]:
         """`shapes` as (rows, columns) and dtype."""
         return [frame_kind(text) for text in self.shapes]
+
+    @field_validator("temporal", mode="before")
+    @classmethod
+    def _temporal_is_known(cls, value: object) -> Temporal:
+        # Flags and variables come as text.
+        return temporal_of(int(value) if isinstance(value, str) and value.isdecimal() else value)
 
     @field_validator("shapes")
     @classmethod

@@ -280,6 +280,31 @@ def test_watch_stops_after_so_many_frames(
     assert "frame 1 " in capsys.readouterr().out
 
 
+def test_watch_tells_what_is_known_of_the_stream_and_nothing_else(
+    context: zmq.Context[zmq.Socket[bytes]], capsys: Any
+) -> None:
+    quality = {"frame": 0, "shown": "temporal", "gain": 1.5, "gain_error": 0.5, "upsnr_db": 24.53}
+    stream = {
+        "averaged": 11.2, "drift_px": [0.5, -0.25], "drift_nm_s": [0.3, -0.4], "moving": 0.1,
+        "dose_e_per_px": 8.125, "quality": quality,
+    }  # fmt: skip
+
+    def send(socket: zmq.Socket[bytes]) -> None:
+        socket.send_multipart(published(0))
+        socket.send_multipart(published(1, **stream))
+        socket.send_multipart(published(2, **{**stream, "quality": {**quality, "upsnr_db": None}}))
+
+    with publishing(context, send) as endpoint:
+        assert main(["watch", "--endpoint", endpoint, "--every", "--frames", "3"]) == 0
+    without, whole, unsure = capsys.readouterr().out.splitlines()
+    assert without.endswith("unseen)")
+    words = (
+        "mean of 11 frames  drift +0.50 -0.25 px/frame  0.5 nm/s  dose 8.12 e/px  shown temporal"
+    )
+    assert whole.endswith(f"unseen)  {words}  uPSNR 24.5 dB")
+    assert unsure.endswith(f"unseen)  {words}")
+
+
 def test_names_from_the_network_stay_in_the_folder(
     context: zmq.Context[zmq.Socket[bytes]], tmp_path: Path
 ) -> None:

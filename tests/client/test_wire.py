@@ -127,6 +127,55 @@ def test_calibration_nil_is_said_and_other_nils_are_left_out() -> None:
     assert "t_acquired_ns" not in content
 
 
+STREAM: dict[str, Any] = {
+    "averaged": 11.25, "drift_px": [0.5, -0.25], "drift_nm_s": [0.125, -0.0625], "moving": 0.25,
+    "dose_e_per_px": 8.125,
+    "quality": {
+        "frame": 1, "shown": "temporal", "gain": 812.5, "gain_error": 12.5, "upsnr_db": 24.5,
+        "error_db": 0.25, "others": {"single": [640.0, 14.0]},
+    },
+}  # fmt: skip
+ALONE = {
+    "averaged": 1.0, "drift_px": None, "drift_nm_s": None, "moving": 0.0, "quality": None,
+    "dose_e_per_px": None,
+}  # fmt: skip
+
+
+def told(stream: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What goes over the wire of a frame with these words of its stream, and what is read."""
+    header, _ = published({})
+    _, packed = wire.encode_published({**header, **stream}, {"denoised": np.zeros((2, 2), "<f4")})
+    message = wire.decode_published(packed, [bytes(16)])
+    return msgpack.unpackb(packed), {key: getattr(message, key) for key in ALONE}
+
+
+def test_what_is_known_of_the_stream_is_read_as_it_was_written() -> None:
+    content, read = told(STREAM)
+    assert STREAM.items() <= content.items()
+    assert read == {**STREAM, "drift_px": (0.5, -0.25), "drift_nm_s": (0.125, -0.0625)}
+
+
+def test_what_is_not_known_of_the_stream_is_said_as_nil() -> None:
+    content, read = told(ALONE)
+    assert {key: content[key] for key in ALONE} == read == ALONE
+
+
+def test_frames_of_a_service_that_knows_no_stream_are_alone() -> None:
+    content, read = told({})
+    assert not set(content) & set(ALONE)
+    assert read == ALONE
+
+
+def test_quality_of_a_later_service_may_say_more() -> None:
+    quality = {**STREAM["quality"], "shown": "another", "more": [1, {"a": 2}], "upsnr_db": None}
+    _, read = told({**STREAM, "quality": quality})
+    assert read["quality"] == quality
+    _, read = told(
+        {**STREAM, "quality": {"frame": 0, "shown": "single", "gain": 1, "gain_error": 0}}
+    )
+    assert read["quality"]["gain"] == 1
+
+
 def test_age_counts_from_the_exposure_or_else_from_the_receipt() -> None:
     _, parts = published({"denoised": np.zeros((2, 2), "<f4")})
     message = wire.decode_published(parts[1], [bytes(16)])

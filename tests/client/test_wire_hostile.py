@@ -23,6 +23,14 @@ PUBLISHED = {
     "display": [0, 1], "t_received_ns": 1, "t_published_ns": 2, "latency_ms": 0.5, "model": "m",
     "engine": "cpu", "calibration": None, "lost": {},
 }  # fmt: skip
+QUALITY = {
+    "frame": 3, "shown": "temporal", "gain": 812.5, "gain_error": 12.5, "upsnr_db": 24.5,
+    "error_db": 0.25, "others": {"single": [640.0, 14.0]},
+}  # fmt: skip
+STREAM = {
+    "averaged": 11.25, "drift_px": [0.5, -0.25], "drift_nm_s": [0.125, 0], "moving": 0.25,
+    "quality": QUALITY, "dose_e_per_px": 8,
+}  # fmt: skip
 PLACE = "<here>"
 LEVELS = (300, 500, 511, 600, 1000, 5000)  # repr gives up, msgpack packs no more, unpacks no more
 
@@ -54,7 +62,7 @@ def test_nested_values_are_refused_by_name(key: str, opening: bytes, levels: int
 
 
 @pytest.mark.parametrize("levels", LEVELS)
-@pytest.mark.parametrize("key", PUBLISHED)
+@pytest.mark.parametrize("key", [*PUBLISHED, *STREAM])
 def test_nested_published_values_are_refused(key: str, levels: int) -> None:
     assert reason(nested(PUBLISHED, key, levels), [bytes(4)]) in wire.REASONS
 
@@ -113,6 +121,43 @@ def rejected(totals: dict[tuple[str, str], int]) -> int:
 def test_published_frames_of_wrong_types_are_refused(key: str, value: Any) -> None:
     assert isinstance(wire.decode_published(msgpack.packb(PUBLISHED), [bytes(4)]), PublishedFrame)
     assert reason(msgpack.packb({**PUBLISHED, key: value}), [bytes(4)]) in ("field", "frame")
+
+
+NAN, INFINITE = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *[(key, value) for key in ("averaged", "moving", "dose_e_per_px")
+          for value in ("1", [1], {}, True, NAN, INFINITE, -0.5)],
+        ("averaged", None), ("moving", None), ("moving", 1.5),
+        *[(key, value) for key in ("drift_px", "drift_nm_s")
+          for value in (0.5, [], [1.0], [1.0, 2.0, 3.0], ["a", "b"], [None, None], [NAN, 0.0],
+                        [0.0, INFINITE], [True, False], {"0": 1.0, "1": 2.0})],
+        ("quality", []), ("quality", "temporal"), ("quality", {}),
+    ],
+)  # fmt: skip
+def test_what_lies_about_the_stream_is_refused(key: str, value: Any) -> None:
+    whole = {**PUBLISHED, **STREAM}
+    assert isinstance(wire.decode_published(msgpack.packb(whole), [bytes(4)]), PublishedFrame)
+    assert reason(msgpack.packb({**whole, key: value}), [bytes(4)]) == "field"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("frame", -1), ("frame", None), ("frame", 1.5), ("frame", "3"), ("shown", None),
+        ("shown", 3), ("gain", None), ("gain", NAN), ("gain", "1"), ("gain_error", INFINITE),
+        ("gain_error", None), ("upsnr_db", NAN), ("upsnr_db", "24"), ("upsnr_db", True),
+        ("error_db", [1.0]), ("others", [1.0]), ("others", {"single": 1.0}),
+        ("others", {"single": [1.0]}), ("others", {"single": [NAN, 1.0]}),
+        ("others", {"s" * 9000: 1.0}),
+    ],
+)  # fmt: skip
+def test_what_lies_about_the_quality_is_refused(key: str, value: Any) -> None:
+    header = {**PUBLISHED, **STREAM, "quality": {**QUALITY, key: value}}
+    assert reason(msgpack.packb(header), [bytes(4)]) == "field"
 
 
 @pytest.mark.parametrize(

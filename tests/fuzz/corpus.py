@@ -61,11 +61,11 @@ def published_messages() -> Iterator[tuple[str, list[bytes]]]:
     yield "end", end[1:]
     yield "heartbeat", wire.encode_event("heartbeat", "cam", "a", frame=3, ledger=ledger)[1:]
     yield "heartbeat-idle", wire.encode_event("heartbeat", "", None)[1:]
-    for name, channels in {
-        "frame": {"denoised": pixels("<f4"), "raw": pixels("<u2")},
-        "frame-alone": {"denoised": pixels("<f2")},
-    }.items():
-        parts = wire.encode_published(_published_header(), channels)
+    for name, channels, stream in (
+        ("frame", {"denoised": pixels("<f4"), "raw": pixels("<u2")}, _stream()),
+        ("frame-alone", {"denoised": pixels("<f2")}, {}),
+    ):
+        parts = wire.encode_published({**_published_header(), **stream}, channels)
         yield name, [*parts[1:], *(bytes(wire.pixels(array)) for array in channels.values())]
 
 
@@ -74,7 +74,19 @@ def _published_header() -> dict[str, object]:
         "source": "cam", "series": "a", "frame": 3, "t_acquired_ns": 2**60, "user": USER,
         "display": [1.0, 99.0], "t_received_ns": 2**60 + 1, "t_published_ns": 2**60 + 2,
         "latency_ms": 1.25, "calibration": None, "model": "scgn-tiny-clean-00000000",
-        "engine": "cpu", "lost": {"missing": 1},
+        "engine": "openvino/2026.4.1/float32", "lost": {"missing": 1},
+    }  # fmt: skip
+
+
+def _stream() -> dict[str, object]:
+    """What a network with memory tells beside it; a reader does without."""
+    return {
+        "averaged": 11.25, "drift_px": [0.5, -0.25], "drift_nm_s": None, "moving": 0.25,
+        "quality": {
+            "frame": 1, "shown": "temporal", "gain": 812.5, "gain_error": 12.5, "upsnr_db": None,
+            "error_db": None, "others": {"single": [640.0, 14.0]},
+        },
+        "dose_e_per_px": 8.0,
     }  # fmt: skip
 
 

@@ -24,7 +24,8 @@ PLACE = "<here>"  # of a value that msgpack would not pack
 KEYS = (
     "v", "type", "source", "series", "frame", "shape", "dtype", "t_acquired_ns", "exposure_ms",
     "pixel_size_nm", "frames", "user", "channels", "display", "t_received_ns", "t_published_ns",
-    "latency_ms", "calibration", "model", "engine", "lost", "ledger", "reason", "name",
+    "latency_ms", "calibration", "model", "engine", "lost", "ledger", "reason", "name", "averaged",
+    "drift_px", "drift_nm_s", "moving", "quality", "dose_e_per_px",
 )  # fmt: skip
 LIES: tuple[Any, ...] = (
     None, True, False, -1, 0, 1, 2, 3, 63, 64, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1,
@@ -33,6 +34,7 @@ LIES: tuple[Any, ...] = (
     "frame", "end", "heartbeat", "<u2", "|u1", ">u2", "<f4", "<f8", "|O8", "<M8[ns]", "u1,u1", [],
     {}, [1], [1, 1], [2, 3], [3, 2], [0, 0], [-1, 4], [1.0, 2.0], [True, True], [2**32, 2**32],
     [2**63, 2**63], [2**64 - 1, 1], [4, 4, 4], [[1, 1]], {"a": 1}, {"a": {"b": [None] * 40}},
+    {"frame": 1, "shown": "single", "gain": 0.5, "gain_error": 1, "others": {"mean": [1, None]}},
     {"x": "y" * 4100}, [{}], [{"name": "denoised"}], [[0.0, 1.0]], "x" * 20_000,
     msgpack.ExtType(5, b"abc"), msgpack.Timestamp(0, 1),
 )  # fmt: skip

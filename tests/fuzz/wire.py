@@ -155,7 +155,7 @@ class WireTarget:
     def _settle(self) -> None:
         """Let what is in the ring leave, as the engine and the publisher would have it."""
         while slot := self._ring.take(0):
-            slot.denoised, slot.model, slot.engine = slot.raw, "pass-through", "cpu"
+            slot.denoised, slot.model, slot.engine = slot.raw, "pass-through", "none"
             self._ring.finish(slot)
         while entry := self._ring.next(0):
             if isinstance(entry, Slot):
@@ -216,6 +216,9 @@ def looked_at(message: Any) -> None:
         assert sum(message.lost.values()) >= 0
         assert message.denoised.ndim == 2
         assert message.raw is None or message.raw.ndim == 2
+        assert 0 <= message.moving <= 1 <= 1 + message.averaged
+        assert sum(message.drift_px or ()) + sum(message.drift_nm_s or ()) is not None
+        assert message.quality is None or f"{message.quality['gain']:.1f}"
         assert f"{message.latency_ms:.1f} {message.model} {message.engine}"
 
 

@@ -297,15 +297,32 @@ def test_wanted_backend_that_cannot_run_is_refused_by_its_name_once(monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("name", "device", "word"),
+    ("name", "version", "device", "word"),
     [
-        ("openvino", CPU, "cpu"), ("onnxruntime", CPU, "cpu"), ("eager", CPU, "cpu"),
-        ("eager", CUDA, "cuda"), ("inductor", CUDA, "cuda"),
-        ("tensorrt", CUDA, "tensorrt"), ("rtx", CUDA, "tensorrt"),
+        ("openvino", "2026.4.1-22982-e2-releases/2026/4", CPU, "openvino/2026.4.1/float16"),
+        ("onnxruntime", "1.32.0", CPU, "onnxruntime/1.32.0/float16"),
+        ("eager", "2.13.0+cpu", CPU, "eager/2.13.0/float16"),
+        ("eager", "2.13.0+cu130", CUDA, "eager/2.13.0/float16/NVIDIA H200"),
+        ("inductor", "2.13.0", CUDA, "inductor/2.13.0/float16/NVIDIA H200"),
+        ("tensorrt", "10.13.3.9", CUDA, "tensorrt/10.13.3.9/float16/NVIDIA H200"),
     ],
 )  # fmt: skip
-def test_wire_has_a_word_for_each_way_to_run(name, device, word) -> None:
-    assert word_on(BACKENDS[name], device) == word
+def test_wire_says_what_a_frame_needs_to_be_made_again(
+    name, version, device, word, monkeypatch
+) -> None:
+    monkeypatch.setattr(type(BACKENDS[name]), "version", lambda _: version)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H200")
+    assert word_on(BACKENDS[name], device, "float16") == word
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in BACKENDS if why_not(BACKENDS[name], CPU) is None]
+)
+def test_versions_of_what_is_installed_are_short(name) -> None:
+    backend, number, precision = word_on(BACKENDS[name], CPU, "float32").split("/")
+    assert (backend, precision) == (name, "float32")
+    assert BACKENDS[name].version().startswith(number)
+    assert number[0].isdigit()
 
 
 @pytest.mark.parametrize("name", BACKENDS)

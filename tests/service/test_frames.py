@@ -64,7 +64,7 @@ def test_frame_header_has_what_the_wire_promises(tmp_path: Path) -> None:
     assert {k: header[k] for k in ("v", "source", "series", "frame", "calibration", "lost")} == {
         "v": 1, "source": "cam", "series": "s", "frame": 0, "calibration": None, "lost": {},
     }  # fmt: skip
-    assert (header["model"], header["engine"]) == ("pass-through", "cpu")
+    assert (header["model"], header["engine"]) == ("pass-through", "pass-through")
     assert "t_acquired_ns" not in header
     assert "user" not in header
 

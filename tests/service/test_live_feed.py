@@ -308,7 +308,9 @@ def test_the_status_names_readiness_rates_and_ledger(app: App, host: str) -> Non
         wait_for(lambda: told.update(browser.told("status")) or told["sources"], "a status with it")
     assert told["ready"] is True
     assert told["reasons"] == []
-    assert (told["model"], told["engine"], told["calibration"]) == ("pass-through", "cpu", None)
+    assert (told["model"], told["engine"], told["calibration"]) == (
+        "pass-through", "pass-through", None,
+    )  # fmt: skip
     assert told["viewers"] == 1
     (row,) = told["sources"]
     assert (row["source"], row["series"], row["state"]) == ("cam", "s", "open")

@@ -161,6 +161,11 @@ def is_swapped_back(day: Day, printed: str) -> None:
     wait_for(lambda: day.model().startswith("scgn-preview-clean-"), "the network before")
 
 
+def is_alone_and_together_again(day: Day, printed: str) -> None:
+    assert answers(printed) == [{"temporal": "off"}, {"temporal": "auto"}]
+    assert day.admin.status()["temporal"] == "auto"
+
+
 def is_measured(day: Day, printed: str) -> None:
     assert printed.strip() == "scgn_ready 1.0"
 
@@ -175,6 +180,7 @@ CHECKS: dict[str, list[Check]] = {
     "Roll back, delete": [is_rolled_back_and_deleted, is_off_and_on, is_fetched],
     "Noise from the live stream": [is_made_of_the_stream],
     "Another network": [is_swapped, is_swapped_back],
+    "Frames seen together": [is_alone_and_together_again],
     "What to watch": [is_measured],
 }
 GUARDED = "Token"  # its lines need a service with a token, which no other line has

@@ -51,6 +51,9 @@ def test_unknown_keys_are_refused_by_name(
         ("http", "127.0.0.1:99999", "http: expected host:port"),
         ("series_idle_s", "inf", "series_idle_s: .*finite"),
         ("max_rows", "many", "max_rows: .*got 'many'"),
+        ("temporal", "on", "temporal: expected auto, off, or 2 to 16 frames, got 'on'"),
+        ("temporal", "1", "temporal: expected auto, off, or 2 to 16 frames, got '1'"),
+        ("temporal", "17", "temporal: expected auto, off, or 2 to 16 frames, got '17'"),
     ],
 )
 def test_bad_values_name_key_and_value(key: str, value: object, said: str) -> None:
@@ -99,6 +102,22 @@ def test_config_without_a_file_is_said() -> None:
 
 def test_home_in_state_dir_is_expanded() -> None:
     assert load_settings(["--state-dir", "~/x"]).state_dir == Path.home() / "x"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("auto", "auto"), ("off", "off"), ("2", 2), ("16", 16)]
+)
+def test_frames_that_are_seen_together_from_every_source(
+    text: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "service.toml"
+    file.write_text(f"temporal = {text if text.isdigit() else repr(text)}\n")
+    assert load_settings(["--config", str(file)]).temporal == value
+    assert load_settings(["--temporal", text]).temporal == value
+    monkeypatch.setenv("SCGN_TEMPORAL", text)
+    found = load_settings([])
+    assert found.temporal == value
+    assert Settings.model_validate_json(found.model_dump_json()).temporal == value
 
 
 def test_every_field_has_a_sentence() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,7 +16,6 @@ from scgn.deploy import DeployGraph
 from scgn.deploy.signature import Signature
 
 Tensors = Sequence[Tensor]
-EngineWord = Literal["cpu", "cuda", "tensorrt"]  # the wire's words for how a frame ran
 Progress = Callable[[str], None]
 
 
@@ -46,13 +46,11 @@ class Engine(Protocol):
 
 
 class Backend(Protocol):
-    """One runtime. name: in settings; word: on the wire, None for the device's; devices: where
-    it runs; keeps: whether `build` makes something to keep; aside: whether its work is worth a
-    process of its own.
+    """One runtime. name: in settings and on the wire; devices: where it runs; keeps: whether
+    `build` makes something to keep; aside: whether its work is worth a process of its own.
     """
 
     name: str
-    word: EngineWord | None
     devices: tuple[str, ...]
     keeps: bool
     aside: bool
@@ -104,9 +102,15 @@ class Bound:
         self.run()
 
 
-def word_on(backend: Backend, device: torch.device) -> EngineWord:
-    """How the wire says that a frame ran on this backend and device."""
-    return backend.word or ("cuda" if device.type == "cuda" else "cpu")
+def word_on(backend: Backend, device: torch.device, precision: str) -> str:
+    """How the wire says that a frame ran: `<backend>/<version>/<precision>[/<device>]`, so that a
+    recording can be run again. The device is a GPU's name; versions without what a build adds.
+    """
+    release = re.match(r"[\w.]+", backend.version())
+    words = [backend.name, release[0] if release else "unknown", precision]
+    if device.type == "cuda":
+        words.append(torch.cuda.get_device_name(device))
+    return "/".join(words)
 
 
 def ignore(_: str) -> None:

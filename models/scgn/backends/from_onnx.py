@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scgn.backends.backend import EngineWord, Progress, runtime
+from scgn.backends.backend import Progress, runtime
 from scgn.deploy import DeployGraph
 from scgn.deploy.export import onnx_bytes
 
@@ -14,7 +14,6 @@ class FromOnnx:
 
     name: str
     modules: tuple[str, ...]
-    word: EngineWord | None = None
     devices: tuple[str, ...] = ("cpu",)
     keeps = True
     aside = True

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from scgn.backends.backend import BackendError, Context, EngineWord, Progress, Tensors
+from scgn.backends.backend import BackendError, Context, Progress, Tensors
 from scgn.backends.from_onnx import FromOnnx
 from scgn.backends.torched import captured
 from scgn.deploy import DeployGraph
@@ -48,7 +48,6 @@ class PlanEngine:
 class Plans(FromOnnx):
     """What both have in common."""
 
-    word: EngineWord | None = "tensorrt"
     devices: tuple[str, ...] = ("cuda",)
 
     def build(self, graph: DeployGraph, progress: Progress) -> bytes:

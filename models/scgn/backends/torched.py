@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scgn.backends.backend import Bound, Context, EngineWord, Progress, Tensors
+from scgn.backends.backend import Bound, Context, Progress, Tensors
 from scgn.deploy import DeployGraph
 from scgn.deploy.signature import Signature, signature_of
 
@@ -103,7 +103,6 @@ def on_device(graph: DeployGraph, device: torch.device) -> DeployGraph:
 class Torch:
     """What both have in common: PyTorch's version, and no build of ours to keep."""
 
-    word: EngineWord | None = None
     devices: tuple[str, ...] = ("cpu", "cuda")
     keeps = False
 

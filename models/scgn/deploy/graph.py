@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from scgn.checkpoint import Checkpoint, Target
+from scgn.checkpoint import Target
 from scgn.deploy.body import Form, RealSCGN, scale_of
 from scgn.deploy.counts import counts_of, pixels_of
 from scgn.deploy.recipe import DeployRecipe

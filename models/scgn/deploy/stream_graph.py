@@ -48,9 +48,7 @@ class StreamGraph(nn.Module):
         clean = torch.where(finite, frames, torch.zeros_like(frames))
         control = control.to(self.recipe.wide)
         before = State(*state)
-        seen, after, facts = self.front(
-            counts[:, None], clean, (noise_power, law), control, before
-        )
+        seen, after, facts = self.front(counts[:, None], clean, (noise_power, law), control, before)
         there = seen.base + self.correction(seen.given) * seen.scale / LONG_SCALE
         after = self.front.keep(after, (there, seen.long, seen.estimate), control)
         show = control[:, CONTROL.index("show"), None, None, None]

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from scgn.backends.backend import EngineWord
 from scgn.denoise import FrameError
 from scgn.deploy.signature import FRAME_FACTS
 from scgn.pipeline.device import Bytes, Done
@@ -63,7 +62,7 @@ class Results:
     ticket: Ticket
     frames: Frames
     dtype: str
-    word: EngineWord
+    word: str
     turn: Turn | None = None
     reports: list[StreamReport | None] = field(default_factory=list, init=False)
 

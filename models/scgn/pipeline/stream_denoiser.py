@@ -19,7 +19,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from scgn.backends import Backend, Choice
-from scgn.backends.backend import EngineWord, Progress, word_on
+from scgn.backends.backend import Progress, word_on
 from scgn.backends.cache import EngineCache
 from scgn.backends.torched import Eager
 from scgn.calibration import Calibration
@@ -53,7 +53,7 @@ class Standing:
 
     lane: Lane
     backend: str
-    word: EngineWord
+    word: str
     state: str = "ready"  # or BUILDING: waits for it, or why its engine could not be built
 
 
@@ -91,7 +91,7 @@ class StreamDenoiser:
     ) -> None:
         self.id = checkpoint.id
         self.choice = choice
-        self.word: str = word_on(choice.backend, device.device)
+        self.word: str = word_on(choice.backend, device.device, running.precision)
         # A CPU reads a frame where it lies; a device wants it page-locked.
         self.host: Callable[[int], Bytes] | None = (
             None if device.device.type == "cpu" else device.host
@@ -156,7 +156,7 @@ class StreamDenoiser:
             self._checkpoint, recipe, backend, device, self._cache, self._running.threads
         )
         lane = Lane(self._device, engine, recipe, self._running.in_flight)
-        return Standing(lane, backend.name, word_on(backend, device))
+        return Standing(lane, backend.name, word_on(backend, device, recipe.precision))
 
     def _put(self, key: Key, standing: Standing) -> None:
         with self._lock:

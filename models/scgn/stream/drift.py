@@ -75,7 +75,9 @@ class Drift(nn.Module):
         self.register_buffer("shifts", shifts)
         rows, columns = grid.shape
         bins2 = (grid.vertical * rows).square() + (grid.horizontal * columns).square()
-        self.register_buffer("counted", (bins2 > LOWEST_BINS**2).double() * grid.share * rows * columns)
+        self.register_buffer(
+            "counted", (bins2 > LOWEST_BINS**2).double() * grid.share * rows * columns
+        )
 
     def forward(
         self, frame: Tensor, mean: Tensor, gain: Tensor, noise: Tensor, prior: Track, known: Tensor,
@@ -95,7 +97,9 @@ class Drift(nn.Module):
         expected = (signal * self.counted / (noise + MODEL * signal).clamp(min=TINY)).sum(
             dim=(-2, -1), keepdim=True
         )
-        trust = torch.where(agreement > 0, agreement / expected.clamp(min=TINY), torch.ones_like(agreement))
+        trust = torch.where(
+            agreement > 0, agreement / expected.clamp(min=TINY), torch.ones_like(agreement)
+        )
         trust = trust.clamp(min=0.02, max=1.0)
         re, im = re * trust, im * trust
         place, variance = self.on_grid(re, im, prior)

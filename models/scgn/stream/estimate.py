@@ -19,7 +19,6 @@ PEAK_BINS, PEAK = 0.8, 3.0  # a lattice's peaks are narrow; chance lifts narrow 
 LINE_PEAK = 8.0  # times the lines' own power
 
 
-
 class Estimate(nn.Module):
     """Gains of frames of one shape; (B,1,H,W//2+1)."""
 

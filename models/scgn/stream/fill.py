@@ -140,9 +140,7 @@ class Fill(nn.Module):
             result = torch.where(has > 0.5, value, result)
         for side in (7, 3):
             counts = near(good, side)
-            result = torch.where(
-                counts > 0.5, near(known, side) / counts.clamp(min=1.0), result
-            )
+            result = torch.where(counts > 0.5, near(known, side) / counts.clamp(min=1.0), result)
         return result
 
 

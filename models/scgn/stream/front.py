@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from scgn.stream.drift import START_PX, Drift, Match, Track
 from scgn.stream.estimate import Estimate
+from scgn.stream.facts import CONTROL
 from scgn.stream.fill import Fill, Filled
 from scgn.stream.grid import TINY, Grid, beside_axes, phase, power_of, turned
 from scgn.stream.means import Means, RunningMeans, lineless
 from scgn.stream.noise import Noise
-from scgn.stream.facts import CONTROL
 from scgn.stream.state import KEPT, LONGEST, NUMBERS, RING, STATE, empty_state
 
 DIFFERENCES = 64.0  # frame differences behind the noise's spectrum, at most
@@ -150,13 +150,17 @@ class Front(nn.Module):
         heard_power, before_point, before_lines, before_gain = state.noise.split(1, dim=1)
         known = self.other_dose(known, level, before_point)
         last, mean = state.spectra[:, 0:1], state.spectra[:, 1:2]
-        track, match = self.registered(spectrum, mean, before_gain, before_point + before_lines, known, steps)
+        track, match = self.registered(
+            spectrum, mean, before_gain, before_point + before_lines, known, steps
+        )
         cut = self.is_cut(match, known)
         fresh = torch.maximum(cut, (known.frames < 0.5).to(cut.dtype))
         known = known._replace(
             frames=known.frames * (1 - fresh), waiting_at=known.waiting_at * (1 - fresh)
         )
-        track = Track(*(self.begun(part, fresh, *start) for part, start in zip(track, STARTS, strict=True)))
+        track = Track(
+            *(self.begun(part, fresh, *start) for part, start in zip(track, STARTS, strict=True))
+        )
         whole = track.position.round()
         position = track.position - whole
 
@@ -212,8 +216,18 @@ class Front(nn.Module):
         number = known.frame + 1
         # The first match has nothing before it; a longer mean matches better, so the past fades.
         begun = (known.frames > 1.5).to(level.dtype)
-        agreed = begun * known.agreement + (match.value - begun * known.agreement) * (1 - 0.7 * begun)
-        scores = self.scores(frame, ring, waiting, probe, known.waiting_at, state.probe_at[:, :, None, None] * kept * (1 - fresh), number)
+        agreed = begun * known.agreement + (match.value - begun * known.agreement) * (
+            1 - 0.7 * begun
+        )
+        scores = self.scores(
+            frame,
+            ring,
+            waiting,
+            probe,
+            known.waiting_at,
+            state.probe_at[:, :, None, None] * kept * (1 - fresh),
+            number,
+        )
         share = 1 / (known.frames + 1).clamp(max=float(LONGEST))
         numbers = known._replace(
             frame=number, frames=known.frames + 1, position=position, velocity=track.velocity,
@@ -221,13 +235,31 @@ class Front(nn.Module):
             level=known.level * (known.frames > 0.5) + (level - known.level * (known.frames > 0.5)) * share,
             waiting_at=known.waiting_at * (scores["scored"] < 0.5),
         )  # fmt: skip
-        probe_at = state.probe_at * kept[:, :, 0, 0] * (1 - fresh[:, :, 0, 0]) * (scores["scored_probe"] < 0.5)[:, :, 0, 0]
+        probe_at = (
+            state.probe_at
+            * kept[:, :, 0, 0]
+            * (1 - fresh[:, :, 0, 0])
+            * (scores["scored_probe"] < 0.5)[:, :, 0, 0]
+        )
         after = State(
             means.ring, means.long, means.age, waiting, probe, probe_at, filled.top,
             torch.cat((spectrum, long_spectrum), dim=1),
             torch.cat((noise, point, lines, many), dim=1), numbers.packed(),
         )  # fmt: skip
-        facts = self.facts(filled, level, scale, means, numbers, track, fresh * (1 - first), noise, lines, point, law, calibrated)
+        facts = self.facts(
+            filled,
+            level,
+            scale,
+            means,
+            numbers,
+            track,
+            fresh * (1 - first),
+            noise,
+            lines,
+            point,
+            law,
+            calibrated,
+        )
         return seen, after, facts | scores
 
     def alone(self, frames: Tensor) -> Seen:
@@ -250,7 +282,9 @@ class Front(nn.Module):
         if calibrated is not None:
             said = self.noise.of_calibration(*calibrated, level)
             told = calibrated[1][5] > 0.5
-            point, lines = (torch.where(told, a, b) for a, b in zip(said, (point, lines), strict=True))
+            point, lines = (
+                torch.where(told, a, b) for a, b in zip(said, (point, lines), strict=True)
+            )
         heard = known.differences > 0.5
         of_stream = self.noise.of_differences(differences)
         point, lines = (
@@ -266,7 +300,7 @@ class Front(nn.Module):
         cosine, sine = phase(self.grid, moved[:, :1], moved[:, 1:])
         change = turned(spectrum, cosine, sine) - last
         count = (known.differences + 1).clamp(max=DIFFERENCES)
-        better = noise * (known.differences > 0.5) 
+        better = noise * (known.differences > 0.5)
         better = better + (power_of(change) / 2 - better) / count
         return fresh * noise + (1 - fresh) * better, fresh * known.differences + (1 - fresh) * count
 
@@ -335,7 +369,9 @@ class Front(nn.Module):
         """
         fresh = (known.frames < 0.5).to(noise.dtype)
         track = Track(known.position, known.velocity, known.pp, known.pv, known.vv)
-        track = Track(*(self.begun(part, fresh, *start) for part, start in zip(track, STARTS, strict=True)))
+        track = Track(
+            *(self.begun(part, fresh, *start) for part, start in zip(track, STARTS, strict=True))
+        )
         prior = track.predicted(steps.clamp(min=1.0, max=64.0))
         agreement = known.agreement * (known.frames > 1.5)
         return self.drift(spectrum, mean, gain, noise, prior, 1 - fresh, agreement)
@@ -366,7 +402,9 @@ class Front(nn.Module):
         if len(planes) == 1:
             moved = flat.index_select(2, place[0])
         else:
-            moved = torch.stack([part.index_select(1, to) for part, to in zip(flat, place, strict=True)])
+            moved = torch.stack(
+                [part.index_select(1, to) for part, to in zip(flat, place, strict=True)]
+            )
         moved = moved.view(planes.shape)
         return torch.cat((moved[:, :-1], moved[:, -1:] * inside[:, None].to(planes.dtype)), dim=1)
 
@@ -426,7 +464,7 @@ class Front(nn.Module):
             told = (calibrated[1][5] > 0.5).to(level.dtype)
             source = source + (1 - heard) * told
             gain = torch.where(gain > 0, gain, told * calibrated[1][0])
-        half = (numbers.frames.clamp(max=float(LONGEST)) / 2)
+        half = numbers.frames.clamp(max=float(LONGEST)) / 2
         # Width of a Gaussian blur with the noise's mean squared frequency: of power exp(-4 pi^2 s^2 k^2)
         # in two dimensions, mean k^2 = 1 / (4 pi^2 s^2); white noise has 1/6.
         k2 = grid.mean(point * grid.radius2) / grid.mean(point).clamp(min=TINY)
@@ -454,4 +492,6 @@ def median(values: Tensor) -> Tensor:
     rows, columns = (max(1, side // 16) for side in values.shape[-2:])
     sample = values[..., ::rows, ::columns].flatten(1)
     middle = (sample.shape[1] + 1) // 2
-    return sample.topk(middle, dim=1, largest=False, sorted=True).values[:, middle - 1 :][:, :1, None, None]
+    return sample.topk(middle, dim=1, largest=False, sorted=True).values[:, middle - 1 :][
+        :, :1, None, None
+    ]

@@ -54,13 +54,15 @@ def binomial(frames: Tensor, steps: int) -> Tensor:
 
 def transfer(frequency: Tensor, block: int, steps: int) -> Tensor:
     """Of a mean over blocks and then `binomial` over blocks, along one axis; cycles/px."""
-    return torch.sinc(frequency * block) / torch.sinc(frequency) * (
-        torch.pi * frequency * block
-    ).cos() ** (2 * steps)
+    return (
+        torch.sinc(frequency * block)
+        / torch.sinc(frequency)
+        * (torch.pi * frequency * block).cos() ** (2 * steps)
+    )
 
 
 def blocks(frames: Tensor) -> Tensor:
-    """Means over 2x2 px; an odd side is mirrored by one. """
+    """Means over 2x2 px; an odd side is mirrored by one."""
     below, right = frames.shape[-2] % 2, frames.shape[-1] % 2
     if below or right:
         frames = functional.pad(frames, (0, right, 0, below), mode="reflect")
@@ -162,21 +164,23 @@ class RunningMeans(nn.Module):
         limits, strongest = [], []
         for index, (block, steps) in enumerate(SPOTS):
             if index:
-                changes, count, known, bright = (blocks(part) for part in (changes, count, known, bright))
+                changes, count, known, bright = (
+                    blocks(part) for part in (changes, count, known, bright)
+                )
             passed = self.grid.mean(point * getattr(self, f"passed{index}")) * bright
             test = self.tests(binomial(changes, steps), count, passed, skew, block * (steps + 1))
             test = test * (known > 0.99).to(test.dtype)
             size = test.abs()
             best = size.amax(dim=1, keepdim=True)
-            least = torch.where((size >= best) & (best > REFUSED), self.newest, self.newest * 0 + FAR)
+            least = torch.where(
+                (size >= best) & (best > REFUSED), self.newest, self.newest * 0 + FAR
+            )
             limits.append(lowest(least.amin(dim=1, keepdim=True), REACH))
             strongest.append((test * (size >= best).to(test.dtype)).sum(dim=1, keepdim=True))
         wide = doubled(limits[1], half.shape[-2:])
         return torch.minimum(limits[0], wide), strongest[0].clamp(-Z_MAX, Z_MAX)
 
-    def tests(
-        self, seen: Tensor, count: Tensor, passed: Tensor, skew: Tensor, side: int
-    ) -> Tensor:
+    def tests(self, seen: Tensor, count: Tensor, passed: Tensor, skew: Tensor, side: int) -> Tensor:
         """Each filtered change in deviations of its own noise, (B,4,h,w).
 
         Electrons come one by one: of few, chance makes bright spots more often than a Gaussian
@@ -186,7 +190,9 @@ class RunningMeans(nn.Module):
         new, old = 1 / self.newest, 1 / count.clamp(min=1.0)
         z = seen / (passed * (new + old)).clamp(min=TINY).sqrt()
         skewness = skew / side * (new * new - old * old) / ((new + old) * (new + old).sqrt())
-        lift = torch.where(z > 0, skewness, -skewness).clamp(min=0.0) * (REFUSED**2 - 1) / 6 / REFUSED
+        lift = (
+            torch.where(z > 0, skewness, -skewness).clamp(min=0.0) * (REFUSED**2 - 1) / 6 / REFUSED
+        )
         return z / (1 + lift)
 
     def longer(

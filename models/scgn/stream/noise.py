@@ -23,7 +23,6 @@ LINES_BEYOND = 0.3  # cycles/px; on an axis, a specimen has no power there
 MARGIN = 1e-6  # so that a bin right at a ring's edge is on one side in every precision
 
 
-
 def axis_average(bins: int, times: int) -> Tensor:
     """Average along one axis of a spectrum of `bins` bins, the first (level) left out; (K,K).
 
@@ -101,7 +100,8 @@ class Noise(nn.Module):
         their neighbours (`LINE_CORRELATION`), as most cameras' are.
         """
         inner, outer, floor = (
-            (power * ring).sum(dim=(-2, -1), keepdim=True) for ring in (self.ring0, self.ring1, self.ring2)
+            (power * ring).sum(dim=(-2, -1), keepdim=True)
+            for ring in (self.ring0, self.ring1, self.ring2)
         )
         k0, k1 = (((low + high) / 2) ** 2 for low, high in RINGS[:2])
         steepest = 4 * torch.pi**2 * BLUR_MAX_PX**2

@@ -19,7 +19,6 @@ from scgn.train.plan import TrainingPlan
 from scgn.units import ATOM_MAP_PEAK, noise_units
 
 
-
 def draw(plan: TrainingPlan, step: int, camera: NoiseModel | None = None) -> SimulatedBatch:
     """The frames of one step, on the CPU."""
     place = step if plan.epoch_steps is None else step % plan.epoch_steps

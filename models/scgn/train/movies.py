@@ -66,7 +66,9 @@ def look(seen: Seen, clean: Tensor, front: Front) -> Pairs:
     wanted = (there - seen.base) * LONG_SCALE / seen.scale
     wanted = wanted - wanted.mean(dim=(-2, -1), keepdim=True)
     missed = wanted.square().mean(dim=(1, 2, 3)) + (FLOOR * LONG_SCALE) ** 2
-    flat = (there * LONG_SCALE / seen.scale).square().mean(dim=(1, 2, 3)) + (FLOOR * LONG_SCALE) ** 2
+    flat = (there * LONG_SCALE / seen.scale).square().mean(dim=(1, 2, 3)) + (
+        FLOOR * LONG_SCALE
+    ) ** 2
     return Pairs(seen.given, wanted, missed.sqrt(), flat.sqrt())
 
 

@@ -26,6 +26,7 @@ from scgn_live.sidecar.models import PROBLEMS
 from scgn_live.sidecar.problems import Problem, on_error, on_invalid, on_problem
 from scgn_live.sidecar.shelf import Shelf
 from scgn_live.sidecar.stream_routes import StreamMakers, stream_router
+from scgn_live.sidecar.temporal_routes import temporal_router
 from scgn_live.sidecar.watch import FrameProcess
 
 ASK_S = 2.0
@@ -64,6 +65,7 @@ def build_app(settings: Settings, control: str) -> FastAPI:
     app.include_router(stream_router(makers))
     app.include_router(calibration_router(shelf, checker))
     app.include_router(model_router(shelf))
+    app.include_router(temporal_router(shelf))
     _add_health(app, frames)
     _add_status(app, frames)
     add_live_view(app, settings, frames, guard)
@@ -91,7 +93,9 @@ def _add_status(app: FastAPI, frames: FrameProcess) -> None:
 
     @app.get("/status", tags=["status"], responses=problems)
     async def status() -> dict[str, Any]:
-        """Ledger per series, rates, queue depths, latency percentiles, model, calibration."""
+        """Ledger per series, rates, queue depths, latency percentiles, model, calibration; under
+        `sources`, of each camera whose frames are seen together: noise, dose, quality.
+        """
         return await _asked(frames.control, "status")
 
     @app.get("/metrics", tags=["status"], responses=problems, response_class=PlainTextResponse)

@@ -66,4 +66,5 @@ async def on_invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     field = str(first["loc"][1]) if len(first["loc"]) > 1 else None
-    return problem_response(Problem(422, field, f"{field}: {first['msg']}"))
+    text = first["msg"].removeprefix("Value error, ")
+    return problem_response(Problem(422, field, f"{field}: {text}"))

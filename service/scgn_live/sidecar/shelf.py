@@ -30,6 +30,7 @@ REFUSALS = {
     "NothingBefore": 409,
     "NotStarted": 503,
     "ModelError": 409,
+    "TemporalError": 409,
     "CollectionError": 409,
     "CalibrationError": 409,
     "DiskFull": 507,

@@ -41,22 +41,38 @@ class StatusBoard(WhileWatched):
 
     def _shown(self, status: Mapping[str, Any]) -> dict[str, Any]:
         reasons = self._frames.reasons_not_ready()
-        plain = ("rate_in_fps", "rate_out_fps", "calibration", "model", "engine", "overload")
+        plain = (
+            "rate_in_fps", "rate_out_fps", "calibration", "model", "engine", "overload", "temporal",
+        )  # fmt: skip
         latency = status.get("latency_ms") or {}
         return {
             "type": "status", "ready": not reasons, "reasons": reasons,
             **{key: status.get(key) for key in plain},
             "latency_ms": {key: latency.get(key) for key in ("p50", "p99")},
-            "sources": newest_series(status.get("series", [])), "viewers": self.viewers,
+            "sources": newest_series(status.get("series", []), status.get("sources", {})),
+            "viewers": self.viewers,
         }  # fmt: skip
 
 
-def newest_series(rows: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each camera's newest series with its ledger, of the cameras that came last."""
+def newest_series(
+    rows: list[Mapping[str, Any]], streams: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Each camera's newest series with its ledger, and what is known of its stream (None: each of
+    its frames is alone), of the cameras that came last.
+    """
     newest: dict[str, Mapping[str, Any]] = {}
     for row in rows:  # oldest first
         newest.pop(row["source"], None)
         newest[row["source"]] = row
     keys = ("source", "series", "state", "pixel_size_nm", "exposure_ms", *COUNTS)
     chosen = list(newest.values())[-SOURCES_MAX:]
-    return [{key: row.get(key) for key in keys} for row in chosen]
+    return [
+        {**{key: row.get(key) for key in keys}, "stream": _of_stream(streams.get(row["source"]))}
+        for row in chosen
+    ]
+
+
+def _of_stream(known: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if known is None:
+        return None
+    return {key: known.get(key) for key in ("noise", "dose", "quality", "shown")}

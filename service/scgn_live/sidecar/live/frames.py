@@ -124,8 +124,17 @@ def _told(frame: PublishedFrame) -> dict[str, Any]:
         "t_acquired_ns": None if frame.t_acquired_ns is None else str(frame.t_acquired_ns),
         "t_received_ns": str(frame.t_received_ns), "t_published_ns": str(frame.t_published_ns),
         "latency_ms": frame.latency_ms, "calibration": frame.calibration, "model": frame.model,
-        "engine": frame.engine, "lost": dict(frame.lost),
+        "engine": frame.engine, "lost": dict(frame.lost), "averaged": frame.averaged,
+        "drift_px": frame.drift_px, "drift_nm_s": frame.drift_nm_s, "moving": frame.moving,
+        "quality": None if frame.quality is None else _quality(frame.quality),
+        "dose_e_per_px": frame.dose_e_per_px,
     }  # fmt: skip
+
+
+def _quality(quality: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that the page shows: others may hold what JSON does not carry."""
+    keys = ("shown", "gain", "gain_error", "upsnr_db", "error_db")
+    return {"frame": number(quality["frame"]), **{key: quality.get(key) for key in keys}}
 
 
 def number(value: int) -> int | str:

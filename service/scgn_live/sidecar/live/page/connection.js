@@ -71,6 +71,19 @@ export class Connection {
     this.open();
   }
 
+  /** Ask the service for a change; null when it was made, else why not, in words. */
+  async post(path, content, keepalive = false) {
+    const headers = { "Content-Type": "application/json" };
+    const token = sessionStorage.getItem(TOKEN_KEY);
+    if (token !== null) headers.Authorization = `Bearer ${token}`;
+    try {
+      const answer = await fetch(path, { method: "POST", headers, body: JSON.stringify(content), keepalive });
+      return answer.ok ? null : (await answer.json()).detail;
+    } catch {
+      return "The service does not answer.";
+    }
+  }
+
   get #open() {
     return this.#socket?.readyState === WebSocket.OPEN;
   }

@@ -56,6 +56,18 @@ export function length(nm) {
   return `${tidy(nm)} nm`;
 }
 
+/** To so many digits that count, without zeros behind: 8, 0.56, 12 300. */
+export function significant(value, digits) {
+  return Number.isFinite(value) ? grouped(Number(value.toPrecision(digits))) : UNKNOWN;
+}
+
+/** At most three digits after the point below ten, whole above a hundred; groups of three. */
+export function grouped(value) {
+  const digits = value < 10 ? 3 : value < 100 ? 1 : 0;
+  const [number, fraction] = String(Number(value.toFixed(digits))).split(".");
+  return fraction === undefined ? whole(number) : `${whole(number)}.${fraction}`;
+}
+
 /** The largest of 1, 2, 5 times a power of ten that is at most `limit`. */
 export function roundBelow(limit) {
   const power = 10 ** Math.floor(Math.log10(limit));

@@ -23,6 +23,7 @@ export function keyTable(view) {
     [["k"], "link the levels of raw to denoised", () => view.toggleLink()],
     [["p"], "next colours: grey, cividis, inferno", () => view.nextMap()],
     [["t"], "power spectrum (FFT)", () => view.toggleSpectrum()],
+    [["a"], "as single frame, and back, for everybody who watches", () => view.toggleSingle()],
     [["f"], "full screen", () => view.toggleFullscreen()],
     [["?"], "these keys", () => view.toggleHelp()],
   ];

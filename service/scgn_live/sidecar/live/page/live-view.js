@@ -7,10 +7,12 @@ import { Headline, bannerWords, seriesRow } from "./headline.js";
 import { HistogramControl } from "./histogram.js";
 import { MAP_NAMES } from "./maps.js";
 import { Painter } from "./painter.js";
+import { StreamPanel, verdict } from "./stream.js";
 import { exactFiles, paintedFiles, picture, save, stem } from "./snapshot.js";
 import { Panel } from "./view.js";
 
 const SHOW_MS = 200; // numbers and histograms: five times a second
+const OLDER_MS = 2500; // a status that was asked for before a change may come so late
 const TOAST_MS = 6000;
 const MODES = ["side", "wipe", "raw", "denoised"];
 
@@ -28,6 +30,9 @@ export class LiveView {
     this.painter = new Painter(panels, this.connection.clock, (frame) => this.#painted(frame));
     this.headline = new Headline();
     this.spectrum = new SpectrumPanel(byId("spectrum"));
+    this.stream = new StreamPanel();
+    this.together = null; // `temporal` before we switched it off for a look
+    this.told = { value: null, untilMs: 0 }; // what we set: a status under way then is older
     this.status = null;
     this.paused = false;
     this.source = null; // null: whichever camera sends
@@ -45,6 +50,7 @@ export class LiveView {
 
   #painted(frame) {
     this.headline.note(this.painter.ageMs);
+    this.stream.note(frame);
     this.#transform(frame);
   }
 
@@ -55,6 +61,7 @@ export class LiveView {
   }
 
   #newStatus(status) {
+    if (performance.now() < this.told.untilMs) status.temporal = this.told.value;
     this.status = status;
     const select = byId("source"), names = status.sources.map((row) => row.source).sort();
     byId("source-box").hidden = names.length < 2;
@@ -82,7 +89,9 @@ export class LiveView {
 
   #show() {
     const { painter } = this;
-    this.#showScale(seriesRow(this.status, painter.frame)?.pixel_size_nm ?? null);
+    const row = seriesRow(this.status, painter.frame);
+    this.#showScale(row?.pixel_size_nm ?? null);
+    this.stream.show(painter.frame, row, this.status?.temporal ?? null);
     showReadout(painter);
     this.headline.show(this);
     this.#showBanner();
@@ -154,7 +163,8 @@ export class LiveView {
     if (frame === null) return this.say("There is no frame yet.");
     const levels = Object.fromEntries([...frame.channels.keys()].map((name) => [name, painter.levelsOf(name)]));
     const asked = this.connection.exact(frame); // at once: the service holds only the last few
-    const image = await picture(painter.shown, frame, painter.viewport, levels, painter.pixelNm);
+    const said = verdict(frame, seriesRow(this.status, frame))?.words ?? "";
+    const image = await picture(painter.shown, frame, painter.viewport, levels, painter.pixelNm, said);
     const exact = await asked;
     const files = exact === null ? paintedFiles(frame) : exactFiles(frame, exact);
     for (const [name, blob] of [[`${stem(frame)}.png`, image], ...files]) save(name, blob);
@@ -172,6 +182,36 @@ export class LiveView {
   setSource(source) {
     this.source = source;
     this.want();
+  }
+
+  /** How many frames the network may see together, for everybody: "auto", "off", or a number. */
+  async setTemporal(value) {
+    this.together = null;
+    await this.#tell(value);
+  }
+
+  /** Each frame alone, and back to what was before. */
+  async toggleSingle() {
+    const now = this.status?.temporal ?? null;
+    if (now === null) return this.say("The network here has no memory: every frame is a single one.");
+    const next = now === "off" ? (this.together ?? "auto") : "off";
+    this.together = now === "off" ? null : now;
+    await this.#tell(next);
+  }
+
+  async #tell(value) {
+    const refused = await this.connection.post("/temporal", { temporal: value });
+    if (refused !== null) return this.say(refused);
+    this.told = { value, untilMs: performance.now() + OLDER_MS };
+    if (this.status !== null) this.status.temporal = value;
+    this.#show();
+  }
+
+  /** The page goes: what it switched off for a look is on again for the others. */
+  leave() {
+    const back = this.together !== null && this.status?.temporal === "off";
+    if (back) this.connection.post("/temporal", { temporal: this.together }, true);
+    this.together = null;
   }
 
   setMarked(marked) {

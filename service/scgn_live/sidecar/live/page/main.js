@@ -13,25 +13,31 @@ function joinButtons(view) {
     pause: () => view.togglePause(), snapshot: () => view.snapshot(), fft: () => view.toggleSpectrum(),
     "zoom-in": () => view.zoom(1), "zoom-out": () => view.zoom(-1), "zoom-fit": () => view.zoomFit(),
     "zoom-one": () => view.zoomOne(), freeze: () => view.toggleFreeze(), link: () => view.toggleLink(),
-    reset: () => view.resetLevels(), fullscreen: () => view.toggleFullscreen(), help: () => view.toggleHelp(),
+    reset: () => view.resetLevels(), single: () => view.toggleSingle(), fullscreen: () => view.toggleFullscreen(), help: () => view.toggleHelp(),
   };
   for (const [id, act] of Object.entries(clicks)) byId(id).onclick = act;
   byId("help-dialog").querySelector(".close").onclick = () => view.toggleHelp();
 }
 
-function joinModes(view) {
-  const buttons = [...byId("modes").children];
-  for (const button of buttons) button.onclick = () => view.setMode(button.dataset.mode);
-  byId("modes").onkeydown = (event) => {
+/** One of several: by a click, or by the arrow keys. */
+function joinRadios(id, choose) {
+  const buttons = [...byId(id).children];
+  for (const button of buttons) button.onclick = () => choose(button.dataset);
+  byId(id).onkeydown = (event) => {
     const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
     if (step === undefined) return;
     event.preventDefault();
     event.stopPropagation();
     const here = buttons.indexOf(document.activeElement);
     const next = buttons[(here + step + buttons.length) % buttons.length];
-    view.setMode(next.dataset.mode);
+    choose(next.dataset);
     next.focus();
   };
+}
+
+function joinModes(view) {
+  joinRadios("modes", ({ mode }) => view.setMode(mode));
+  joinRadios("temporal", ({ temporal }) => view.setTemporal(Number(temporal) || temporal));
 }
 
 function joinFields(view) {
@@ -57,6 +63,7 @@ function joinPanels(view) {
 
 function joinPage(view) {
   document.addEventListener("visibilitychange", () => view.want());
+  window.addEventListener("pagehide", () => view.leave());
   document.addEventListener("fullscreenchange", () => {
     document.documentElement.classList.toggle("wall", document.fullscreenElement !== null);
   });

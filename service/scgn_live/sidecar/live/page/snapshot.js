@@ -11,11 +11,11 @@ export function stem({ header: { source, series, frame } }) {
   return `${source}_${series}_${frame}`;
 }
 
-/** A PNG (Blob) of the panels side by side with a caption that says what it is. */
-export function picture(panels, frame, viewport, levels, pixelNm) {
+/** A PNG (Blob) of the panels side by side with a caption that says what it is; said: of how many frames. */
+export function picture(panels, frame, viewport, levels, pixelNm, said) {
   const scale = window.devicePixelRatio || 1;
   const { width, height } = panels[0].canvas;
-  const lines = caption(frame, levels);
+  const lines = caption(frame, levels, said);
   const canvas = document.createElement("canvas");
   canvas.width = panels.length * width + (panels.length - 1) * GAP_PX;
   canvas.height = height + Math.round((lines.length * CAPTION_PX + 14) * scale);
@@ -50,7 +50,7 @@ function write(context, text, x, y, size, most = undefined) {
   context.fillText(text, x, y, most);
 }
 
-function caption({ header, receivedMs }, levels) {
+function caption({ header, receivedMs }, levels, said) {
   const windows = Object.entries(levels).map(
     ([name, { low, high }]) => `${name} ${counts(low)} to ${counts(high)}`,
   );
@@ -58,7 +58,7 @@ function caption({ header, receivedMs }, levels) {
   const when = new Date(receivedMs).toISOString();
   return [
     `${source}   series ${series}   frame ${frame}   received ${when}`,
-    `model ${model} (${engine})   calibration ${calibration ?? "none"}   shown: ${windows.join(", ")} counts`,
+    `model ${model} (${engine})   calibration ${calibration ?? "none"}${said && `   denoised: ${said}`}   shown: ${windows.join(", ")} counts`,
   ];
 }
 
