@@ -62,7 +62,6 @@ class Slot:
         self.done_s = 0.0
         self.failed: str | None = None
         self.denoised: Array | None = None
-        self.report: StreamReport | None = None  # None of a network that judges each frame alone
         self.calibration: str | None = None
         self.model = ""
         self.engine = ""
