@@ -109,7 +109,7 @@ class Denoiser:
         """
         if self.temporal:
             return self.series(longest=1)(raw, calibration)
-        counts, frames = self.entered(raw, calibration)
+        _, frames = self.entered(raw, calibration)
         units = noise_units(frames)
         if not bool(torch.isfinite(units.level + units.scale).all()):
             raise FrameError("non_finite", "frame holds NaN or infinite values")

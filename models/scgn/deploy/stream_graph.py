@@ -24,8 +24,8 @@ class StreamGraph(nn.Module):
     (denoised, facts, *state), for frames of one recipe, each of a stream of its own.
 
     raw and references as in `scgn.deploy.graph.DeployGraph`; control: (B,len(CONTROL)); state:
-    tensors of `scgn.stream.state.STATE`; facts: (B,len(Facts._fields)). A frame with NaN or infinity
-    in it has such a level, and leaves the state as it was.
+    tensors of `scgn.stream.state.STATE`; facts: (B,len(Facts._fields)). A frame with NaN or
+    infinity in it has such a level, and leaves the state as it was.
     """
 
     def __init__(self, network: Network, recipe: DeployRecipe) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from scgn.pipeline.block import Block
 from scgn.pipeline.lane import Past
 from scgn.pipeline.results import Stream
-from scgn.stream.facts import Facts
+from scgn.stream.facts import PROBED, Facts
 from scgn.stream.tracker import Controls, StreamReport, StreamTracker
 
 STREAMS_MAX = 16
@@ -190,10 +190,7 @@ class StreamStore:
 
 
 def _past(state: Block, reset: int, steps: int, controls: Controls) -> Past:
-    def told(longest: int) -> tuple[float, float, float, float]:
-        return reset, steps, longest, controls.show
-
-    probe = controls.probe_longest
-    return Past(
-        state, reset == FORGET_ALL, told(controls.longest), None if probe is None else told(probe)
-    )
+    main = (reset, steps, controls.longest, controls.show)
+    longest = controls.probe_longest
+    probe = None if longest is None else (reset, steps, longest, PROBED)
+    return Past(state, reset == FORGET_ALL, main, probe)

@@ -20,8 +20,10 @@ REACH = 8  # px, of the grid of shifts
 NEWTON = 3  # steps, of half a pixel at most
 SURE_PX2 = 0.5  # variance of the grid's answer below which the steps are taken
 TAIL = 12.0  # nats that a jump costs: chance finds about 6 among the grid's places
+TRUST_MIN = 0.02  # of what a mean of noise alone promises
 MODEL = 0.1  # of the signal's power is not what the mean says: atoms jiggle
 LOWEST_BINS = 2.5  # nearer to zero frequency lies the illumination
+PLACED_PX = 0.01  # of the first frame: it is where the means are
 START_PX = 1.0  # deviation of the velocity before anything is known, px a frame
 JITTER_PX, STEER_PX = 0.04, 0.015  # a frame: of the position, of the velocity
 
@@ -51,6 +53,14 @@ class Track(NamedTuple):
             self.pv * variance / self.pp, self.vv - gain * gain * (self.pp - variance),
         )  # fmt: skip
 
+    def begun(self, fresh: Tensor) -> Track:
+        """At its start where `fresh` is 1: the means' coordinates are the frame's own."""
+        left = 1 - fresh
+        return Track(
+            left * self.position, left * self.velocity, left * self.pp + fresh * PLACED_PX**2,
+            left * self.pv, left * self.vv + fresh * START_PX**2,
+        )  # fmt: skip
+
 
 class Match(NamedTuple):
     """Of a frame against the mean, (B,1,1,1): value, the log likelihood gained by saying that the
@@ -64,6 +74,11 @@ class Match(NamedTuple):
 class Drift(nn.Module):
     """Registration of frames of one shape."""
 
+    down: Tensor
+    along: Tensor
+    shifts: Tensor
+    counted: Tensor
+
     def __init__(self, grid: Grid) -> None:
         super().__init__()
         self.grid = grid
@@ -75,11 +90,10 @@ class Drift(nn.Module):
         self.register_buffer("shifts", shifts)
         rows, columns = grid.shape
         bins2 = (grid.vertical * rows).square() + (grid.horizontal * columns).square()
-        self.register_buffer(
-            "counted", (bins2 > LOWEST_BINS**2).double() * grid.share * rows * columns
-        )
+        far = (bins2 > LOWEST_BINS**2).double()
+        self.register_buffer("counted", far * grid.share * rows * columns)
 
-    def forward(
+    def match(
         self, frame: Tensor, mean: Tensor, gain: Tensor, noise: Tensor, prior: Track, known: Tensor,
         agreement: Tensor,
     ) -> tuple[Track, Match]:  # fmt: skip
@@ -97,10 +111,8 @@ class Drift(nn.Module):
         expected = (signal * self.counted / (noise + MODEL * signal).clamp(min=TINY)).sum(
             dim=(-2, -1), keepdim=True
         )
-        trust = torch.where(
-            agreement > 0, agreement / expected.clamp(min=TINY), torch.ones_like(agreement)
-        )
-        trust = trust.clamp(min=0.02, max=1.0)
+        trust = (agreement / expected.clamp(min=TINY)).clamp(min=TRUST_MIN, max=1.0)
+        trust = torch.where(agreement > 0, trust, torch.ones_like(trust))
         re, im = re * trust, im * trust
         place, variance = self.on_grid(re, im, prior)
         sure = (variance.amax(dim=1, keepdim=True) < SURE_PX2).to(place.dtype)

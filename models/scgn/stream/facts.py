@@ -10,9 +10,11 @@ Kind = Literal["temporal", "single", "mean", "estimate"]  # of what is shown; th
 # reset: 0 keep everything, 1 forget the means and the drift, 2 forget the noise as well;
 # steps: frames of the source since the one before, 1 when none is missing;
 # longest: longest mean that the network may see, frames; 1 is the frame alone (`single`);
-# show: what leaves the graph, an index of SHOWN.
+# show: what leaves the graph, an index of SHOWN; PROBED where the call is a probe, of which nothing
+# is shown and the network's output alone is kept, to be scored later.
 CONTROL = ("reset", "steps", "longest", "show")
 SHOWN = ("network", "mean", "estimate")
+PROBED = len(SHOWN)
 
 # Channels of a temporal network's input, noise units (each by a factor of its own), see
 # `scgn.stream.front`: the frame, means of the newest 2, 4, 8, the longest mean; estimates of the
@@ -43,8 +45,9 @@ class Facts(NamedTuple):
     Scores are of an EARLIER frame, against this one's raw pixels: scored: how many frames back
     (2 or more; 0 for none); gain_network, gain_mean, gain_estimate: mean of
     (flat - y)^2 - (output - y)^2, counts^2; error: mean of (y_between - output) (y - output),
-    counts^2, y_between the frame between the two: the network's unbiased mean square error; scored_probe, gain_probe: the same of the probe, a
-    second call on the same frame with another `longest`.
+    counts^2, y_between the frame between the two: the network's unbiased mean square error;
+    scored_probe, gain_probe: the same of the probe, a second call on the same frame with another
+    `longest`.
     """
 
     level: float

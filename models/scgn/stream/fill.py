@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scgn.stream.grid import TINY
+from scgn.units import block_of, lower_median
 
 TOP = {"|u1": 255.0, "<u2": 65535.0, ">u2": 65535.0, "<i2": 32767.0}
 FLAGGED = (*TOP, "<u4", "<i4")  # dtypes that can hold a flag
@@ -159,8 +160,6 @@ def robust_variance(frames: Tensor) -> Tensor:
     step = min(STEP, frames.shape[-2] - 1, frames.shape[-1] - 1)
     below, above = frames[..., step:, :], frames[..., :-step, :]
     mixed = below[..., step:] - below[..., :-step] - above[..., step:] + above[..., :-step]
-    from scgn.units import block_of, lower_median
-
     window = (block_of(mixed.shape[-2]), block_of(mixed.shape[-1]))
     power = functional.avg_pool2d(mixed * mixed * 0.25, window, stride=window).flatten(1)
     usual = lower_median(power)

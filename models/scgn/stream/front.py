@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from scgn.stream.drift import Drift, Match, Track
 from scgn.stream.estimate import Estimate
-from scgn.stream.facts import CONTROL
+from scgn.stream.facts import CONTROL, PROBED
 from scgn.stream.fill import Fill, Filled
 from scgn.stream.grid import TINY, Grid, beside_axes, phase, power_of, turned
 from scgn.stream.law import Law, law_of, learned
@@ -76,8 +76,8 @@ assert State._fields == STATE
 
 
 class Frame(NamedTuple):
-    """One frame by its spectrum: level (B,1,1,1) counts; spectrum of the rest and its power; beside,
-    smooth: that power off the axes, and its average.
+    """One frame by its spectrum: level (B,1,1,1) counts; spectrum of the rest, and its power;
+    beside, smooth: that power off the axes, and its average.
     """
 
     level: Tensor
@@ -137,14 +137,17 @@ class Front(nn.Module):
         whole = track.position.round()
         track = track._replace(position=track.position - whole)
         planes = self.rolled(state, whole, fresh)
+        number = known.frame + 1
+        probe_at = state.probe_at[:, :, None, None] * (reset < 0.5) * (1 - fresh)
+        # A probe of this very frame is where the means are by now.
+        just = (probe_at > number - 0.5).to(frames.dtype)
+        planes = planes._replace(probe=planes.probe + just * (state.probe - planes.probe))
         here, there = self.moved(frame.spectrum, track.position)
         means, law, known = self.brought_up(there, planes, heard, known, frame.level, longest)
         spectrum = self.grid.spectrum(means.long)
         alone = (longest < 1.5).to(frames.dtype)
         seen, gain = self.seen(frame, here, there, means, spectrum, heard, track, alone)
 
-        number = known.frame + 1
-        probe_at = state.probe_at[:, :, None, None] * (reset < 0.5) * (1 - fresh)
         told = scores(
             there, planes.ring[:, :1], planes.waiting, planes.probe,
             since(number, known.waiting_at), since(number, probe_at),
@@ -337,16 +340,21 @@ class Front(nn.Module):
         _, frame = self.moved(self.grid.spectrum(there), -seen.position)
         return seen.level + frame
 
-    def keep(self, after: State, outputs: tuple[Tensor, Tensor, Tensor]) -> State:
+    def keep(self, after: State, outputs: tuple[Tensor, Tensor, Tensor], control: Tensor) -> State:
         """The state with this frame's outputs (network, mean, estimate) waiting to be scored, where
-        none waits already. The network's is kept as the probe, too, which counts in a probe's call
-        alone: of all others the pipeline takes the rest.
+        none waits already; in a probe's call the network's is kept as the probe.
         """
+        probed = (control[:, CONTROL.index("show")] > PROBED - 0.5).to(after.probe.dtype)
+        probe = after.probe + probed[:, None, None, None] * (outputs[0] - after.probe)
         numbers = Numbers.of(after.numbers)
         free = (numbers.waiting_at < 0.5).to(after.waiting.dtype)
         waiting = after.waiting + free * (torch.cat(outputs, dim=1) - after.waiting)
         at = numbers.waiting_at + free * numbers.frame
-        return after._replace(waiting=waiting, numbers=numbers._replace(waiting_at=at).packed())
+        stamp = probed[:, None] * numbers.frame[:, :, 0, 0]
+        return after._replace(
+            waiting=waiting, numbers=numbers._replace(waiting_at=at).packed(), probe=probe,
+            probe_at=after.probe_at + probed[:, None] * (stamp - after.probe_at),
+        )  # fmt: skip
 
     def facts(
         self, filled: Filled, seen: Seen, means: Means, numbers: Numbers, heard: Heard, law: Law,

@@ -150,9 +150,9 @@ class RunningMeans(nn.Module):
 
         half: sums, long mean and its age, over 2x2 px.
         """
-        sums, long, age = half.split((len(NEWEST), 1, 1), dim=1)
+        sums, long, age = half.split_with_sizes((len(NEWEST), 1, 1), dim=1)
         means, alone = sums / self.newest, sums[:, :1]
-        # Each of the newest frames has so much of the long mean; without them it is what was before.
+        # Each of the newest frames has so much of the long mean; the rest was before.
         share = 1 / age.clamp(min=1.0, max=float(LONGEST))
         rest = (long - share * (sums - alone)) / (1 - share * (self.newest - 1)).clamp(min=1e-3)
         count = age - (self.newest - 1)
@@ -164,20 +164,18 @@ class RunningMeans(nn.Module):
         limits, strongest = [], []
         for index, (block, steps) in enumerate(SPOTS):
             if index:
-                changes, count, known, bright = (
-                    blocks(part) for part in (changes, count, known, bright)
-                )
+                changes, count = blocks(changes), blocks(count)
+                known, bright = blocks(known), blocks(bright)
             passed = self.grid.mean(point * getattr(self, f"passed{index}")) * bright
             test = self.tests(binomial(changes, steps), count, passed, skew, block * (steps + 1))
             test = test * (known > 0.99).to(test.dtype)
             size = test.abs()
             best = size.amax(dim=1, keepdim=True)
-            least = torch.where(
-                (size >= best) & (best > REFUSED), self.newest, self.newest * 0 + FAR
-            )
+            refused = (size >= best) & (best > REFUSED)
+            least = torch.where(refused, self.newest, self.newest * 0 + FAR)
             limits.append(lowest(least.amin(dim=1, keepdim=True), REACH))
             strongest.append((test * (size >= best).to(test.dtype)).sum(dim=1, keepdim=True))
-        wide = doubled(limits[1], half.shape[-2:])
+        wide = doubled(limits[1], (half.shape[-2], half.shape[-1]))
         return torch.minimum(limits[0], wide), strongest[0].clamp(-Z_MAX, Z_MAX)
 
     def tests(self, seen: Tensor, count: Tensor, passed: Tensor, skew: Tensor, side: int) -> Tensor:
@@ -190,10 +188,8 @@ class RunningMeans(nn.Module):
         new, old = 1 / self.newest, 1 / count.clamp(min=1.0)
         z = seen / (passed * (new + old)).clamp(min=TINY).sqrt()
         skewness = skew / side * (new * new - old * old) / ((new + old) * (new + old).sqrt())
-        lift = (
-            torch.where(z > 0, skewness, -skewness).clamp(min=0.0) * (REFUSED**2 - 1) / 6 / REFUSED
-        )
-        return z / (1 + lift)
+        towards = torch.where(z > 0, skewness, -skewness).clamp(min=0.0)
+        return z / (1 + towards * (REFUSED**2 - 1) / 6 / REFUSED)
 
     def longer(
         self, frame: Tensor, long: Tensor, age: Tensor, longest: Tensor

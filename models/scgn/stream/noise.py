@@ -45,6 +45,11 @@ class Noise(nn.Module):
 
     along: Tensor
     down: Tensor
+    ring0: Tensor
+    ring1: Tensor
+    ring2: Tensor
+    far_on_row: Tensor
+    far_on_column: Tensor
 
     def __init__(self, grid: Grid) -> None:
         super().__init__()
@@ -77,6 +82,17 @@ class Noise(nn.Module):
         column = (self.down @ excess[..., :1]).clamp(min=0.0) * self.grid.on_column
         return point, row + column
 
+    def width_px(self, point: Tensor) -> Tensor:
+        """Sigma of the Gaussian blur whose noise has this spectrum's mean squared frequency, px; 0
+        for white noise; (B,1,1,1).
+
+        Power exp(-4 pi^2 s^2 k^2) has a mean k^2 of 1 / (4 pi^2 s^2); white noise on a grid 1/6.
+        """
+        grid = self.grid
+        k2 = grid.mean(point * grid.radius2) / grid.mean(point).clamp(min=TINY)
+        width2 = (1 / k2.clamp(min=1e-6) - 6) / (4 * torch.pi**2)
+        return width2.clamp(min=0.0).sqrt()
+
     def of_calibration(self, noise: Tensor, law: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """(N, L) of a calibration (`scgn.deploy.references`) at the level of a frame, (B,1,1,1).
 
@@ -99,10 +115,8 @@ class Noise(nn.Module):
         detector's blur. A specimen with power there is taken for noise. Lines are taken to be like
         their neighbours (`LINE_CORRELATION`), as most cameras' are.
         """
-        inner, outer, floor = (
-            (power * ring).sum(dim=(-2, -1), keepdim=True)
-            for ring in (self.ring0, self.ring1, self.ring2)
-        )
+        rings = (self.ring0, self.ring1, self.ring2)
+        inner, outer, floor = ((power * ring).sum(dim=(-2, -1), keepdim=True) for ring in rings)
         k0, k1 = (((low + high) / 2) ** 2 for low, high in RINGS[:2])
         steepest = 4 * torch.pi**2 * BLUR_MAX_PX**2
         above = (inner - floor).clamp(min=0.0)

@@ -1,7 +1,7 @@
 """How good earlier outputs were, by raw pixels that came after them: no truth is needed.
 
-Mean of (flat - y)^2 - (output - y)^2 over a later frame y, whose noise the output does not share, is
-what the output gains over a flat frame, unbiased (after uMSE, arXiv 2210.05553).
+Mean of (flat - y)^2 - (output - y)^2 over a later frame y, whose noise the output does not share,
+is what the output gains over a flat frame, unbiased (after uMSE, arXiv 2210.05553).
 """
 
 from __future__ import annotations
@@ -25,9 +25,7 @@ def scores(
     frame: this one's, between: the one's before; waiting: (B,3,H,W) outputs of an earlier frame,
     probe: (B,1,H,W); waited, probed: how many frames ago those were, 0 for never.
     """
-    due, probe_due = (
-        (count > LAG - 0.5).to(frame.dtype) for count in (waited, probed)
-    )
+    due, probe_due = ((count > LAG - 0.5).to(frame.dtype) for count in (waited, probed))
     network, mean, estimate = waiting[:, :1], waiting[:, 1:2], waiting[:, 2:3]
     error = ((between - network) * (frame - network)).mean(dim=(-2, -1), keepdim=True)
     return {

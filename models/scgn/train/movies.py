@@ -45,7 +45,7 @@ def looks_of(movies: Movies, times: list[int], alone: list[int], front: Front) -
     the stream's noise is known.
     """
     count = len(movies.noisy)
-    state = State(*empty_state(movies.noisy.shape[-2:], count))
+    state = State(*empty_state(front.grid.shape, count))
     all_of_it, one = torch.full((count,), float(LONGEST)), torch.ones(count)
     looks: list[Pairs] = []
     for time in range(max(times) + 1):
@@ -65,10 +65,9 @@ def look(seen: Seen, clean: Tensor, front: Front) -> Pairs:
     there = front.grid.frames(turned(front.grid.spectrum(away), cosine, sine))
     wanted = (there - seen.base) * LONG_SCALE / seen.scale
     wanted = wanted - wanted.mean(dim=(-2, -1), keepdim=True)
-    missed = wanted.square().mean(dim=(1, 2, 3)) + (FLOOR * LONG_SCALE) ** 2
-    flat = (there * LONG_SCALE / seen.scale).square().mean(dim=(1, 2, 3)) + (
-        FLOOR * LONG_SCALE
-    ) ** 2
+    floor2 = (FLOOR * LONG_SCALE) ** 2
+    missed = wanted.square().mean(dim=(1, 2, 3)) + floor2
+    flat = (there * LONG_SCALE / seen.scale).square().mean(dim=(1, 2, 3)) + floor2
     return Pairs(seen.given, wanted, missed.sqrt(), flat.sqrt())
 
 

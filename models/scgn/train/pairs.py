@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -24,17 +25,23 @@ class Pairs:
 
     def to(self, device: torch.device) -> Pairs:
         """The same on a device."""
-        return Pairs(*(None if part is None else part.to(device) for part in vars(self).values()))
+        return self._each(lambda part: part.to(device))
 
     def each(self) -> list[Pairs]:
         """Every example by itself, still with N of 1."""
-        return [
-            Pairs(*(None if part is None else part[i : i + 1] for part in vars(self).values()))
-            for i in range(len(self.given))
-        ]
+        return [self._each(itemgetter(slice(i, i + 1))) for i in range(len(self.given))]
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Pairs:
+        missed = None if self.missed is None else change(self.missed)
+        flat = None if self.flat is None else change(self.flat)
+        return Pairs(change(self.given), change(self.wanted), missed, flat)
 
 
 def together(parts: Sequence[Pairs]) -> Pairs:
     """All examples of the same size as one."""
-    columns = zip(*(vars(part).values() for part in parts), strict=True)
-    return Pairs(*(None if column[0] is None else torch.cat(column) for column in columns))
+    given, wanted = (torch.cat([getattr(p, n) for p in parts]) for n in ("given", "wanted"))
+    missed = [part.missed for part in parts if part.missed is not None]
+    flat = [part.flat for part in parts if part.flat is not None]
+    return Pairs(
+        given, wanted, torch.cat(missed) if missed else None, torch.cat(flat) if flat else None
+    )

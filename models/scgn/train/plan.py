@@ -38,8 +38,8 @@ class TrainingPlan:
     size: row of the table of networks; target: what it learns; input_units: what it takes;
     steps: optimiser steps; seed: of weights and data; sides_px: sides of square training frames,
     one drawn per step (a spectrum's peaks grow with the side, so a single side would teach a single
-    size); movies: of temporal networks; pixels_per_step: how many frames of others follow; peak_rate: learning rate; constant_rate: no
-    warm-up, no cosine; loss: of each frame, see `scgn.train.run.frame_errors`; precision: of the
+    size); movies: of temporal networks; pixels_per_step: how many frames of others follow;
+    peak_rate: learning rate; constant_rate: no warm-up, no cosine; loss: of each frame, see `scgn.train.run.frame_errors`; precision: of the
     convolutions;
     epoch_steps: the data repeats after so many steps, None for never; data: `physical` frames of
     `recipe` or the `paper`'s; camera: id of the calibration whose noise replaces drawn
