@@ -97,8 +97,9 @@ def run(args: argparse.Namespace) -> int:
     # TensorRT-RTX builds without a GPU; only running needs one.
     apart = args.backend == "rtx" and device.type == "cpu"
     backend = backend_named("rtx") if apart else choose(args.backend, device).backend
-    precision = args.precision or default_precision(backend, device)
     checkpoint = load_network(args.network)
+    temporal = checkpoint.network.design.residual == "stream"
+    precision = args.precision or default_precision(backend, device, temporal)
     for shape in args.size:
         recipe = DeployRecipe(shape, args.camera_dtype, args.output_dtype, precision, args.batch)
         if args.onnx is not None:
@@ -122,10 +123,17 @@ def line(checkpoint: Checkpoint, made: Built, backend: Backend, ran: str, second
     )
 
 
-def default_precision(backend: Backend, device: torch.device) -> Precision:
+def default_precision(
+    backend: Backend, device: torch.device, temporal: bool = False
+) -> Precision:
     """The fastest that costs no visible digit: float16 on a GPU; on a CPU bfloat16 where OpenVINO
     and the CPU have it (`benchmarks/results/bench_precision.json`), else float32.
+
+    temporal: OpenVINO takes all of a graph to bfloat16, running means included, which have three
+    digits less there than a bright specimen has contrast: those stay in float32.
     """
+    if temporal and isinstance(backend, OpenVino):
+        return "float32"
     if device.type == "cuda" or "cpu" not in backend.devices:
         return "float16"
     return "bfloat16" if isinstance(backend, OpenVino) and backend.has_bfloat16() else "float32"

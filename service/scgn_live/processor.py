@@ -234,14 +234,14 @@ def build_processor(
         torch.set_num_threads(settings.threads)
     device = device_named(settings.device)
     choice = choose(settings.backend, device.device)
-    precision = settings.precision or default_precision(choice.backend, device.device)
+    checkpoint = load_network(settings.network)
+    temporal = checkpoint.network.design.residual == "stream"
+    precision = settings.precision or default_precision(choice.backend, device.device, temporal)
     running = Running(
         settings.network, precision, settings.output_dtype, settings.in_flight, settings.threads,
         settings.engine_cache, temporal=settings.temporal,
     )  # fmt: skip
-    denoiser = StreamDenoiser(
-        load_network(settings.network), device, choice, running, stopping, progress
-    )
+    denoiser = StreamDenoiser(checkpoint, device, choice, running, stopping, progress)
     facts = {"backend": choice.backend.name, "why": choice.why, "precision": precision}
     LOG.info("backend chosen", extra=facts)
     for shape, dtype in settings.frame_kinds:

@@ -39,8 +39,8 @@ class TrainingPlan:
     steps: optimiser steps; seed: of weights and data; sides_px: sides of square training frames,
     one drawn per step (a spectrum's peaks grow with the side, so a single side would teach a single
     size); movies: of temporal networks; pixels_per_step: how many frames of others follow;
-    peak_rate: learning rate; constant_rate: no warm-up, no cosine; loss: of each frame, see `scgn.train.run.frame_errors`; precision: of the
-    convolutions;
+    peak_rate: learning rate; constant_rate: no warm-up, no cosine; loss: of each frame, see
+    `scgn.train.run.frame_errors`; precision: of the convolutions;
     epoch_steps: the data repeats after so many steps, None for never; data: `physical` frames of
     `recipe` or the `paper`'s; camera: id of the calibration whose noise replaces drawn
     detectors; start_from: a network whose weights the run begins with; teacher: a network that the
