@@ -22,6 +22,7 @@ from scgn.stream.law import Law, law_of, learned
 from scgn.stream.means import Means, RunningMeans
 from scgn.stream.noise import Noise
 from scgn.stream.numbers import Numbers
+from scgn.stream.restore import Restore
 from scgn.stream.scores import scores, since
 from scgn.stream.state import KEPT, LONGEST, RING, STATE, empty_state
 
@@ -109,6 +110,7 @@ class Front(nn.Module):
         self.fill = Fill(*shape, camera_dtype)
         self.noise, self.estimate = Noise(self.grid), Estimate(self.grid)
         self.drift, self.means = Drift(self.grid), RunningMeans(self.grid)
+        self.restore = Restore(self.grid)
         self.register_buffer("row_places", torch.arange(shape[0]).double())
         self.register_buffer("column_places", torch.arange(shape[1]).double())
 
@@ -313,9 +315,12 @@ class Front(nn.Module):
         behind = (1 / means.age).mean(dim=(-2, -1), keepdim=True)
         many = self.estimate(power_of(spectrum), heard.point * behind, heard.lines * behind)
         base = self.grid.frames(spectrum * many.unsqueeze(2))
-        # Where the past was refused, the frame's own estimate is the safer one.
-        young = ((1 / means.age / behind - 1.5) / 1.5).clamp(min=0.0, max=1.0)
-        base = base + torch.maximum(young, alone) * (estimate - base)
+        both = torch.cat((estimate, base), dim=1)
+        ages = torch.cat((torch.ones_like(means.age), means.age), dim=1)
+        made_of = torch.cat((there, means.long), dim=1)
+        restored = self.restore(both, made_of, ages, heard.point)
+        estimate, base = restored[:, :1], restored[:, 1:]
+        base = base + alone * (estimate - base)
         long = there + (1 - alone) * (means.long - there)
         short = [there + (1 - alone) * (part - there) for part in means.short]
         age = 1 + (1 - alone) * (means.age - 1)

@@ -20,12 +20,12 @@ from scgn.stream.state import LONGEST, RING
 
 NEWEST = (1, 2, 4, 8)  # frames of the tests and of the short means
 # Two matched filters: means over blocks of so many px, averaged with binomial weights of so many
-# steps. Their sigma is 1.5 px (an atom) and 4.2 px (a wider spot).
-SPOTS = ((2, 1), (4, 2))
+# steps. Their sigma is 2.1 px (an atom) and 4.2 px (a wider spot).
+SPOTS = ((2, 2), (4, 2))
 REACH = 2  # blocks around its place that a test refuses
 STEADY = 3  # binomial steps of what says how bright a place is
 FAR = 1e6  # frames: nothing is refused
-REFUSED = 4.9  # deviations: chance alone finds one in some thousand frames of 256x256
+REFUSED = 5.2  # deviations: chance alone finds one in a thousand frames of 256x256
 Z_MAX = 12.0
 
 
@@ -71,9 +71,9 @@ def blocks(frames: Tensor) -> Tensor:
     return planes.view(batch, channels // 4, 4, rows, columns).mean(dim=2)
 
 
-def lowest(values: Tensor, reach: int) -> Tensor:
-    """Least value within `reach` in a square, FAR beyond the frame; (B,C,H,W)."""
-    padded = functional.pad(values, (reach,) * 4, value=FAR)
+def lowest(values: Tensor, reach: int, beyond: float) -> Tensor:
+    """Least value within `reach` in a square, `beyond` outside the frame; (B,C,H,W)."""
+    padded = functional.pad(values, (reach,) * 4, value=beyond)
     rows, columns = values.shape[-2:]
     along = padded[..., :columns]
     for step in range(1, 2 * reach + 1):
@@ -84,10 +84,17 @@ def lowest(values: Tensor, reach: int) -> Tensor:
     return down
 
 
-def doubled(places: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Each value over its 2x2 px, cut to a frame's shape; (B,1,h,w) -> (B,1,H,W)."""
-    whole = functional.pixel_shuffle(torch.cat((places,) * 4, dim=1), 2)
-    return whole[..., : shape[0], : shape[1]]
+def widest(values: Tensor, reach: int) -> Tensor:
+    """Largest value within `reach` in a square, 0 beyond the frame; (B,C,H,W)."""
+    return -lowest(-values, reach, 0.0)
+
+
+def doubled(places: Tensor, rows: int, columns: int) -> Tensor:
+    """Each value over its 2x2 px, cut to rows x columns; (B,C,h,w) -> (B,C,rows,columns)."""
+    batch, channels, height, width = places.shape
+    four = places[:, :, None].expand(batch, channels, 4, height, width)
+    whole = functional.pixel_shuffle(four.reshape(batch, 4 * channels, height, width), 2)
+    return whole[..., :rows, :columns]
 
 
 def lineless(frames: Tensor) -> Tensor:
@@ -121,7 +128,7 @@ class RunningMeans(nn.Module):
         sums = self.sums(frame, ring)
         half = blocks(torch.cat((*sums, long, age), dim=1))
         limit, change = self.refused(half, point, gain, skew)
-        limit, change = doubled(limit, self.grid.shape), doubled(change, self.grid.shape)
+        limit, change = doubled(limit, *self.grid.shape), doubled(change, *self.grid.shape)
         long, age = self.longer(frame, long, age, longest)
         for total, newest in zip(sums, NEWEST, strict=True):
             here = (limit < newest + 0.5) & (limit > newest - 0.5) & (age > newest)
@@ -173,9 +180,9 @@ class RunningMeans(nn.Module):
             best = size.amax(dim=1, keepdim=True)
             refused = (size >= best) & (best > REFUSED)
             least = torch.where(refused, self.newest, self.newest * 0 + FAR)
-            limits.append(lowest(least.amin(dim=1, keepdim=True), REACH))
+            limits.append(lowest(least.amin(dim=1, keepdim=True), REACH, FAR))
             strongest.append((test * (size >= best).to(test.dtype)).sum(dim=1, keepdim=True))
-        wide = doubled(limits[1], (half.shape[-2], half.shape[-1]))
+        wide = doubled(limits[1], half.shape[-2], half.shape[-1])
         return torch.minimum(limits[0], wide), strongest[0].clamp(-Z_MAX, Z_MAX)
 
     def tests(self, seen: Tensor, count: Tensor, passed: Tensor, skew: Tensor, side: int) -> Tensor:
