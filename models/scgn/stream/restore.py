@@ -8,7 +8,6 @@ of is held against its noise, by the same matched filters that find changes
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from scgn.stream.grid import TINY, Grid
