@@ -56,7 +56,7 @@ class StreamGraph(nn.Module):
         result = self.front.back(torch.where(show > 0.5, other, there), seen)
         # Without a dark reference a camera's fixed pattern passes for signal whose noise does not
         # grow: the gain found is none.
-        corrected_for = torch.maximum((dark.abs().amax() > 0).to(clean.dtype), law[5])
+        corrected_for = torch.maximum((dark.abs().amax(dim=(-2, -1)) > 0).to(clean.dtype), law[5])
         facts |= {
             "gain_adu_per_e": facts["gain_adu_per_e"] * corrected_for,
             "level": torch.where(whole > 0.5, facts["level"], frames.mean((-2, -1), keepdim=True)),

@@ -277,13 +277,18 @@ class Front(nn.Module):
         rows, columns = self.grid.shape
         variance = self.grid.mean(heard.point)
         law = law_of(known.law, variance, rows * columns)
-        skew = (variance.sqrt() / level.clamp(min=TINY)).clamp(max=SKEW_MAX) * (level > 0)
         most = torch.where(longest > 1.5, longest, torch.full_like(longest, float(LONGEST)))
         means = self.means(
-            frame, planes.ring, planes.long, planes.age, most, heard.point, law.gain, skew
-        )
+            frame, planes.ring, planes.long, planes.age, most, heard.point, law.gain,
+            self.skew(heard, level),
+        )  # fmt: skip
         sums = learned(known.law, frame, planes.ring[:, :1], planes.long, planes.age, level)
         return means, law, known._replace(law=sums)
+
+    def skew(self, heard: Heard, level: Tensor) -> Tensor:
+        """Skewness of a pixel's noise, were it all of electrons counted from 0; (B,1,1,1)."""
+        sigma = self.grid.mean(heard.point).sqrt()
+        return (sigma / level.clamp(min=TINY)).clamp(max=SKEW_MAX) * (level > 0)
 
     def counted(
         self, known: Numbers, level: Tensor, track: Track, match: Match, fresh: Tensor
@@ -318,7 +323,8 @@ class Front(nn.Module):
         both = torch.cat((estimate, base), dim=1)
         ages = torch.cat((torch.ones_like(means.age), means.age), dim=1)
         made_of = torch.cat((there, means.long), dim=1)
-        restored = self.restore(both, made_of, ages, heard.point)
+        skew = self.skew(heard, frame.level)
+        restored = self.restore(both, made_of, ages, heard.point, skew)
         estimate, base = restored[:, :1], restored[:, 1:]
         base = base + alone * (estimate - base)
         long = there + (1 - alone) * (means.long - there)
