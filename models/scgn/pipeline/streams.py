@@ -89,12 +89,13 @@ class StreamTurn:
     number: int
     lock: threading.Lock
 
-    def told(self, facts: Facts) -> StreamReport:
+    def told(self, facts: Facts, display_range: float) -> StreamReport:
         """What the stream's tracker makes of it; StateLost when the state was none."""
         with self.lock:
             if self.number <= self.kept.lost:
                 raise StateLost(f"{self.stream.source}: state lost with an earlier frame")
-            return self.tracker.told(facts, self.stream.exposure, self.controls)
+            exposure = self.stream.exposure
+            return self.tracker.told(facts, exposure, self.controls, display_range)
 
     def bad(self) -> None:
         """The frame is none, and the graph has left the state as it was."""

@@ -164,6 +164,7 @@ class Front(nn.Module):
             numbers.packed(),
         )  # fmt: skip
         facts = self.facts(filled, seen, means, numbers, heard, law, calibrated)
+        facts["moving"] = self.moving(means.age, numbers.frames, longest)
         return seen, after, facts | told | {"cut": fresh * (1 - first)}
 
     def alone(self, frames: Tensor) -> Seen:
@@ -367,6 +368,12 @@ class Front(nn.Module):
             probe_at=after.probe_at + probed[:, None] * (stamp - after.probe_at),
         )  # fmt: skip
 
+    def moving(self, age: Tensor, frames: Tensor, longest: Tensor) -> Tensor:
+        """Share of pixels whose past was refused or not seen for half of what it might be."""
+        most = torch.where(longest > 1.5, longest, torch.full_like(longest, float(LONGEST)))
+        young = age < torch.minimum(frames, most) / 2
+        return young.to(age.dtype).mean(dim=(-2, -1), keepdim=True)
+
     def facts(
         self, filled: Filled, seen: Seen, means: Means, numbers: Numbers, heard: Heard, law: Law,
         calibrated: Calibrated | None,
@@ -378,13 +385,11 @@ class Front(nn.Module):
             told = (calibrated[1][5] > 0.5).to(seen.level.dtype)
             source = torch.maximum(source, told)
             gain = torch.where(gain > 0, gain, told * calibrated[1][0])
-        half = numbers.frames.clamp(max=float(LONGEST)) / 2
-        young = (means.age < half).to(seen.level.dtype)
         return {
             "level": seen.level, "scale": seen.scale, "averaged": median(means.age),
             "drift_rows": numbers.velocity[:, :1], "drift_columns": numbers.velocity[:, 1:],
             "drift_error": numbers.vv.mean(dim=1, keepdim=True).clamp(min=0.0).sqrt(),
-            "moving": young.mean(dim=(-2, -1), keepdim=True), "noise_from": source,
+            "noise_from": source,
             "gain_adu_per_e": gain, "read_noise_adu": law.base.sqrt(),
             "line_rows": mean(heard.lines * self.grid.on_column).sqrt(),
             "line_columns": mean(heard.lines * self.grid.on_row).sqrt(),
