@@ -1,7 +1,8 @@
-"""The README's tables of measured numbers, from the files in results/.
+"""The README's table of measured numbers, from the files in results/.
 
 `python -m benchmarks.report` prints them; a test compares them with the README, so that no number
-there lacks its file.
+there lacks its file. A figure that depends on a network and is older than the networks that ship is
+none: its row says so until its command has run again.
 """
 
 from __future__ import annotations
@@ -10,15 +11,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scgn.evaluate.table import compact_table
-
 RESULTS = Path(__file__).parent / "results"
+NETWORKS_SINCE = "2026-12-01"  # the day from which on the shipped networks are the temporal ones
+WITHDRAWN = "scgn-compact-clean-81342414"  # of the demo, whose result has no date
+AGAIN = "to be measured again: its network was withdrawn"
 
 
 def result(name: str) -> dict[str, Any]:
     """One result file."""
     found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
     return found
+
+
+def measured_with(found: dict[str, Any], figure: str) -> str:
+    """A figure that depends on a shipped network, if the network still ships."""
+    old = found.get("date", NETWORKS_SINCE) < NETWORKS_SINCE or found.get("model") == WITHDRAWN
+    return AGAIN if old else figure
 
 
 def rows() -> list[tuple[str, str, str]]:
@@ -49,12 +57,16 @@ def rows() -> list[tuple[str, str, str]]:
         ),
         (
             "SCGN `tiny-clean`, 256x256, CPU: rate through the whole service; engine p50",
-            f"{tiny['rate_fps']:.1f} frames/s; {tiny['engine_ms']['p50']:.0f} ms",
+            measured_with(
+                service, f"{tiny['rate_fps']:.1f} frames/s; {tiny['engine_ms']['p50']:.0f} ms"
+            ),
             service["command"],
         ),
         (
             "student `preview-clean`, 256x256, CPU: rate through the whole service; engine p50",
-            f"{preview['rate_fps']:.1f} frames/s; {preview['engine_ms']['p50']:.0f} ms",
+            measured_with(
+                service, f"{preview['rate_fps']:.1f} frames/s; {preview['engine_ms']['p50']:.0f} ms"
+            ),
             service["command"],
         ),
         *backend_rows(),
@@ -67,8 +79,11 @@ def rows() -> list[tuple[str, str, str]]:
         ),
         (
             f"demo, {demo['frames']} frames: PSNR noisy / best Gaussian / denoised",
-            f"{demo['psnr_noisy_db']:.1f} / {demo['psnr_gaussian_db']:.1f} / "
-            f"{demo['psnr_denoised_db']:.1f} dB",
+            measured_with(
+                demo,
+                f"{demo['psnr_noisy_db']:.1f} / {demo['psnr_gaussian_db']:.1f} / "
+                f"{demo['psnr_denoised_db']:.1f} dB",
+            ),
             demo["command"],
         ),
     ]
@@ -87,8 +102,11 @@ def backend_rows() -> list[tuple[str, str, str]]:
             (
                 f"`{name}`, 256x256, CPU: OpenVINO bfloat16 beside PyTorch eager; its ratio and "
                 "agreement, the same of float32",
-                f"{half['ms']:.0f} ms beside {ways['reference']['ms']:.0f} ms; "
-                f"{', '.join(compared)}",
+                measured_with(
+                    found,
+                    f"{half['ms']:.0f} ms beside {ways['reference']['ms']:.0f} ms; "
+                    f"{', '.join(compared)}",
+                ),
                 found["command"],
             )
         )
@@ -104,32 +122,41 @@ def holding_rows() -> list[tuple[str, str, str]]:
     kills = chaos["next_good_frame_after_kill9_s"]["kill_frame_process_network"]
     kinds, minutes = ("calibrations", "models"), run["sent"] / run["rate_asked_fps"] / 60
     shares = [f"{100 * row['share']:.0f} %" for name, row in curve.items() if "x" in name]
+    rate = measured_with(soak, f"{run['rate_asked_fps']:.0f} frames/s, ").removesuffix(AGAIN)
     found = [len(fuzz[verb]["findings"]) for verb in ("wire", "calibrations")]
     return [
         (
-            f"`preview-clean`, 256x256, CPU, {minutes:.0f} minutes at "
-            f"{run['rate_asked_fps']:.0f} frames/s, 80 % of the capacity, `latest`: growth of "
-            f"resident memory; descriptors; p99 of the first and the last {ends['minutes']} "
-            "minutes; frames dropped",
-            f"{100 * held['growth']:+.1f} %; {held['descriptors']['warm']} and "
-            f"{held['descriptors']['end']}; {ends['first_latency_ms']['p99']:.0f} and "
-            f"{ends['last_latency_ms']['p99']:.0f} ms; "
-            f"{100 * count(run['ledger']['dropped']) / run['sent']:.1f} %",
+            f"`preview-clean`, 256x256, CPU, {minutes:.0f} minutes at {rate}80 % of the capacity, "
+            "`latest`: growth of resident memory; descriptors; p99 of the first and the last "
+            f"{ends['minutes']} minutes; frames dropped",
+            measured_with(
+                soak,
+                f"{100 * held['growth']:+.1f} %; {held['descriptors']['warm']} and "
+                f"{held['descriptors']['end']}; {ends['first_latency_ms']['p99']:.0f} and "
+                f"{ends['last_latency_ms']['p99']:.0f} ms; "
+                f"{100 * count(run['ledger']['dropped']) / run['sent']:.1f} %",
+            ),
             soak["command"],
         ),
         (
             "camera at twice the capacity: with `latest` the p99 age of published frames, in times "
             "of one frame (4 slots); with `block` frames lost",
-            f"{latest['p99_age_in_service_times']:.1f}; "
-            f"{block['ledger']['expected'] - block['ledger']['published']} of "
-            f"{block['ledger']['expected']:,}",
+            measured_with(
+                soak,
+                f"{latest['p99_age_in_service_times']:.1f}; "
+                f"{block['ledger']['expected'] - block['ledger']['published']} of "
+                f"{block['ledger']['expected']:,}",
+            ),
             soak["command"],
         ),
         (
             f"{swaps['calibrations']['swaps']} calibration and {swaps['models']['swaps']} network "
             "swaps under load: worst extra latency of a frame, in frame times; frames lost, mixed",
-            " and ".join(f"{swaps[kind]['worst_extra_frame_times']:.1f}" for kind in kinds)
-            + f"; {sum(map(count, swaps['lost'].values()))}, {len(swaps['mixed_frames'])}",
+            measured_with(
+                swaps,
+                " and ".join(f"{swaps[kind]['worst_extra_frame_times']:.1f}" for kind in kinds)
+                + f"; {sum(map(count, swaps['lost'].values()))}, {len(swaps['mixed_frames'])}",
+            ),
             swaps["command"],
         ),
         (
@@ -147,7 +174,7 @@ def holding_rows() -> list[tuple[str, str, str]]:
         (
             f"next good frame after kill -9 of the frame process, `tiny-clean`, {kills['kills']} "
             "times: median, worst",
-            f"{kills['median']:.1f} s, {kills['worst']:.1f} s",
+            measured_with(chaos, f"{kills['median']:.1f} s, {kills['worst']:.1f} s"),
             chaos["command"],
         ),
         (
@@ -178,38 +205,5 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def quality_table() -> str:
-    """Markdown: every method at every dose, and the real frames."""
-    quality, real = result("quality"), result("quality_real")
-    movie, pair = real["movie"], real["pair"]
-    on = quality["machine"]
-    lines = [
-        f"{quality['plan']['frames']} simulated scenes of {quality['plan']['side_px']} px that no "
-        f"network trained on and no filter was tuned on, the same at each dose; {on['cpu']}, "
-        f"`{quality['command']}`:",
-        "",
-        compact_table(quality),
-        "",
-        "Real frames, each denoised alone (`scgn evaluate --real FOLDER`): correlation with the "
-        "mean of the other 40 frames of a Pt/CeO2 movie, and uMSE (counts², less is better) on two "
-        "exposures of a liquid cell:",
-        "",
-        "| | noisy | best Gaussian, width chosen with the answer | "
-        + " | ".join(f"`{name}`" for name in movie["methods"])
-        + " |",
-        "|---|---|---|" + "---|" * len(movie["methods"]),
-        _real_row("correlation", movie, ".3f"),
-        _real_row("uMSE", pair, ".0f"),
-    ]
-    return "\n".join(lines)
-
-
-def _real_row(name: str, found: dict[str, Any], form: str) -> str:
-    values = [found["noisy"], found["best_gaussian"]["score"], *found["methods"].values()]
-    return f"| {name} | " + " | ".join(f"{value:{form}}" for value in values) + " |"
-
-
 if __name__ == "__main__":
     print(table())
-    print()
-    print(quality_table())

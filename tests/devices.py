@@ -125,7 +125,7 @@ class FakeDevice:
     of engines that break, each for itself; lost_from: the call at which the device is gone.
     """
 
-    device = torch.device("cpu")
+    device, inline = torch.device("cpu"), False
 
     def __init__(
         self,

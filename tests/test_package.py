@@ -75,11 +75,10 @@ def test_every_link_in_the_docs_leads_somewhere() -> None:
 
 def test_the_readme_table_is_the_result_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks.report import quality_table, table
+    from benchmarks.report import table
 
     text = (ROOT / "README.md").read_text()
     assert table() in text, "run python -m benchmarks.report"
-    assert quality_table() in text, "run python -m benchmarks.report"
 
 
 def test_docs_list_every_reason_and_setting() -> None:

@@ -29,6 +29,10 @@ class CheckpointError(ValueError):
     """The file is not one of our checkpoints, or does not fit its own header."""
 
 
+class ReplacedError(CheckpointError):
+    """The network was trained to correct an estimate that is no more."""
+
+
 @dataclass(frozen=True)
 class Provenance:
     """What a network is and where it came from.
@@ -132,6 +136,8 @@ def _assemble(path: str | Path, header: str, state: dict[str, Tensor]) -> Checkp
     try:
         provenance = _provenance(json.loads(header))
         network = _network(provenance.design, state)
+    except ReplacedError as error:
+        raise ReplacedError(f"{path}: {error}") from None
     except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: header and weights do not fit: {error}") from error
     return checkpoint_of(network, provenance)
@@ -141,6 +147,11 @@ def _provenance(header: Any) -> Provenance:
     """A header's content with its claims checked; the network's design is checked when built."""
     if not isinstance(header, dict):
         raise ValueError(f"header: expected an object, got {type(header).__name__}")
+    if header.get("residual") == "wiener":
+        raise ReplacedError(
+            "this network starts from an estimate that was replaced (residual 'wiener'), "
+            "so it must be trained anew"
+        )
     provenance = Provenance(**header | {"parts": Parts(**header.get("parts", {}))})
     if provenance.target not in get_args(Target):
         raise ValueError(f"target: expected one of {get_args(Target)}, got {provenance.target!r}")

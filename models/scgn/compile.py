@@ -123,9 +123,7 @@ def line(checkpoint: Checkpoint, made: Built, backend: Backend, ran: str, second
     )
 
 
-def default_precision(
-    backend: Backend, device: torch.device, temporal: bool = False
-) -> Precision:
+def default_precision(backend: Backend, device: torch.device, temporal: bool = False) -> Precision:
     """The fastest that costs no visible digit: float16 on a GPU; on a CPU bfloat16 where OpenVINO
     and the CPU have it (`benchmarks/results/bench_precision.json`), else float32.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from networks import shaken
 
 from scgn.network import SCGN
 from scgn.sizes import Residual, Size
+from scgn.train import movies as training_movies
 
 NetworkFactory = Callable[..., SCGN]
 
@@ -21,6 +23,15 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def validation_drawn_once() -> Iterator[None]:
+    """What a run validates on takes seconds to draw and is the same for all that share a recipe."""
+    draw = training_movies.validation_movies
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_movies, "validation_movies", functools.cache(draw))
+        yield
 
 
 @pytest.fixture

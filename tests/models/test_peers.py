@@ -19,7 +19,8 @@ from scgn.peers.ffdnet import FFDNet
 from scgn.peers.nafnet import ChannelNorm
 from scgn.peers.restormer import BiasFreeNorm, TransposedAttention
 from scgn.sizes import DESIGNS, PEERS, PLAIN, Design, Parts, Size, design_named
-from scgn.wiener import wiener
+from scgn.stream.facts import SEEN
+from scgn.stream.front import LONG_SCALE, Front
 
 COMPACT = ("compact", "plain-wide", *PEERS)  # what a table compares at equal parameters
 SMALL = {"scgn": Size(8, 1), **{name: Size(4, 1) for name in PEERS}}
@@ -27,6 +28,11 @@ SMALL = {"scgn": Size(8, 1), **{name: Size(4, 1) for name in PEERS}}
 
 def frames_of(*shape: int, seed: int = 0, mean: float = 0) -> Tensor:
     return mean + torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def seen_of(*shape: int, seed: int = 0, mean: float = 0) -> Tensor:
+    """What a row of the table is given, of frames (B,H,W)."""
+    return frames_of(shape[0], len(SEEN), *shape[1:], seed=seed, mean=mean)
 
 
 def built(name: str, seed: int = 0) -> Network:
@@ -78,13 +84,13 @@ def test_any_side_keeps_its_size(architecture, sides) -> None:
 
 @pytest.mark.parametrize("name", DESIGNS)
 def test_training_starts_from_the_estimate(name) -> None:
-    """Every row of the table begins as the Wiener filter, from any weights."""
+    """Every row of the table begins with nothing to correct, from any weights."""
     network = built(name)
-    frame = frames_of(1, 1, 18, 21)
+    given = seen_of(1, 18, 21)
     with torch.inference_mode():
-        assert (network(frame) - wiener(frame)).abs().max() > 0.01
+        assert network(given).abs().max() > 0.01
         network.start_flat()
-        torch.testing.assert_close(network(frame), wiener(frame), rtol=0, atol=0)
+        assert network(given).abs().max() == 0
 
 
 @pytest.mark.parametrize("architecture", SMALL)
@@ -100,16 +106,18 @@ def test_without_an_estimate_training_starts_from_the_flat_frame(architecture) -
 
 
 @pytest.mark.parametrize("architecture", SMALL)
-def test_estimate_is_seen_and_added(architecture) -> None:
-    """denoised = W + F(noisy, W): the same weights without the residual give F alone."""
-    design = Design(architecture, SMALL[architecture], "wiener")
-    network = shaken(build_network(design), seed=6)
-    frame = frames_of(1, 1, 16, 20)
-    both = torch.cat((frame, wiener(frame)), dim=1)
+def test_all_that_a_stream_knows_is_seen(architecture) -> None:
+    """A correction depends on each channel, and on which is which."""
+    network = shaken(build_network(Design(architecture, SMALL[architecture], "stream")), seed=6)
+    given = seen_of(1, 16, 20)
     with torch.inference_mode():
-        torch.testing.assert_close(network(frame), wiener(frame) + network._result(both))
-        swapped = network._result(both.flip(1))
-    assert not torch.allclose(swapped, network._result(both)), "order tells them apart"
+        result = network(given)
+        assert result.shape == (1, 1, 16, 20)
+        for channel in range(len(SEEN)):
+            without = given.clone()
+            without[:, channel] = 0
+            assert (network(without) - result).abs().max() > 1e-4, SEEN[channel]
+        assert not torch.allclose(network(given.flip(1)), result), "order tells them apart"
 
 
 @pytest.mark.parametrize("name", ["compact", "plain-wide", *PEERS])
@@ -120,12 +128,13 @@ def test_a_flat_start_still_learns(name) -> None:
     network.start_flat()
     rows = torch.arange(24.0)
     clean = (torch.sin(rows / 2)[:, None] * torch.cos(rows / 2)).expand(2, 1, 24, 24)
-    noisy = clean + frames_of(2, 1, 24, 24)
+    seen = Front((24, 24)).float().alone(clean + frames_of(2, 1, 24, 24))
+    wanted = (clean - clean.mean() - seen.base) * LONG_SCALE / seen.scale
     optimiser = torch.optim.Adam(network.parameters(), 2e-3)
     errors = []
-    start = float((wiener(noisy) - clean).square().mean())
+    start = float(wanted.square().mean())
     for _ in range(30):
-        error = (network(noisy) - clean).square().mean()
+        error = (network(seen.given) - wanted).square().mean()
         optimiser.zero_grad()
         error.backward()
         optimiser.step()
@@ -157,9 +166,9 @@ def test_round_trip_through_a_file(tmp_path, name) -> None:
     assert loaded.provenance == provenance
     assert (loaded.provenance.target, loaded.provenance.input_units) == ("atom_map", "counts")
     assert loaded.network.design == DESIGNS[name]
-    frame = frames_of(1, 1, 17, 22)
+    given = seen_of(1, 17, 22)
     with torch.inference_mode():
-        assert torch.equal(loaded.network(frame), network(frame))
+        assert torch.equal(loaded.network(given), network(given))
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -260,7 +269,7 @@ def test_impossible_parts_are_refused(parts) -> None:
 
 def test_dncnn_reaches_as_far_as_its_layers() -> None:
     """Section III-A: a receptive field of 2d + 1 for d layers; here 12 + 2."""
-    alone = replace(design_named("dncnn"), residual="none")  # the estimate sees the whole frame
+    alone = replace(design_named("dncnn"), residual="none")  # of a frame: one channel
     assert reach_px(shaken(build_network(alone), 0)) == 14
 
 
@@ -317,11 +326,11 @@ HALVES = [(torch.bfloat16, 0.03), (torch.float16, 0.005)]
 def test_autocast_agrees_with_float32(name, dtype, tolerance) -> None:
     """Error's deviation over the output's: bf16 has 8 bits, fp16 11."""
     network = built(name)
-    frame = frames_of(1, 1, 64, 48)
+    given = seen_of(1, 64, 48)
     with torch.inference_mode():
-        exact = network(frame)
+        exact = network(given)
         with torch.autocast("cpu", dtype=dtype):
-            half = network(frame)
+            half = network(given)
     assert (half - exact).std() < tolerance * exact.std()
 
 
@@ -331,7 +340,7 @@ def test_autocast_is_finite_far_from_zero(name, dtype) -> None:
     """Raw counts of mean 100, whose spectrum has a mean term of 25,600 at 256x256; and learns."""
     network = built(name).train()
     with torch.autocast("cpu", dtype=dtype):
-        result = network(frames_of(1, 1, 64, 48, mean=100))
+        result = network(seen_of(1, 64, 48, mean=100))
     assert result.isfinite().all()
     result.float().abs().mean().backward()
     for parameter in network.parameters():
@@ -363,9 +372,9 @@ def test_window_deviation_under_autocast_is_float32s() -> None:
 def test_float64_stays_float64(name) -> None:
     network = built(name)
     wide = copy.deepcopy(network).double()
-    frame = frames_of(1, 1, 24, 30)
+    given = seen_of(1, 24, 30)
     with torch.inference_mode():
-        exact = wide(frame.double())
-        result = network(frame)
+        exact = wide(given.double())
+        result = network(given)
     assert exact.dtype == torch.float64
     assert 0 < (result - exact).abs().max() < 1e-4 * exact.std()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -31,6 +31,14 @@ class Context(Protocol):
 
         On a CUDA device it neither allocates nor waits.
         """
+
+
+@runtime_checkable
+class Movable(Context, Protocol):
+    """A context whose memory may be another for the next call, as a CPU's."""
+
+    def bind(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take these, of the same shapes and dtypes, for the inputs and outputs of their names."""
 
 
 class Engine(Protocol):
@@ -100,6 +108,17 @@ class Bound:
 
     def enqueue(self) -> None:
         self.run()
+
+
+@dataclass(frozen=True)
+class Rebound(Bound):
+    """One that may be moved, tensor by tensor, with `take`."""
+
+    take: Callable[[str, Tensor], None]
+
+    def bind(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            self.take(name, tensor)
 
 
 def word_on(backend: Backend, device: torch.device, precision: str) -> str:

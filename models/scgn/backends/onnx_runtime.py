@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scgn.backends.backend import Bound, Context, Tensors
+from scgn.backends.backend import Context, Rebound, Tensors
 from scgn.backends.from_onnx import FromOnnx
 from scgn.deploy import DeployGraph
 from scgn.deploy.signature import Signature, signature_of
@@ -20,13 +20,17 @@ class OnnxEngine:
         self.signature, self._session = signature, session
 
     def context(self, inputs: Tensors, outputs: Tensors) -> Context:
-        binding = self._session.io_binding()
-        for name, tensor in zip(self.signature.inputs, inputs, strict=True):
-            binding.bind_input(*_place(name, tensor))
-        for name, tensor in zip(self.signature.outputs, outputs, strict=True):
-            binding.bind_output(*_place(name, tensor))
-        session = self._session
-        return Bound(lambda: session.run_with_iobinding(binding))
+        session, signature = self._session, self.signature
+        binding = session.io_binding()
+
+        def take(name: str, tensor: Tensor) -> None:
+            put = binding.bind_input if name in signature.inputs else binding.bind_output
+            put(*_place(name, tensor))
+
+        context = Rebound(lambda: session.run_with_iobinding(binding), take)
+        names = (*signature.inputs, *signature.outputs)
+        context.bind(dict(zip(names, (*inputs, *outputs), strict=True)))
+        return context
 
 
 def _place(name: str, tensor: Tensor) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scgn.backends.backend import Bound, Context, Tensors
+from scgn.backends.backend import Context, Rebound, Tensors
 from scgn.backends.from_onnx import FromOnnx
 from scgn.deploy import DeployGraph
 from scgn.deploy.signature import Signature, signature_of
@@ -42,10 +42,14 @@ class OpenVinoEngine:
 
     def context(self, inputs: Tensors, outputs: Tensors) -> Context:
         request = self._model.create_infer_request()
-        names = (*self.signature.inputs, *self.signature.outputs)
-        for name, tensor in zip(names, (*inputs, *outputs), strict=True):
+
+        def take(name: str, tensor: Tensor) -> None:
             request.set_tensor(name, self._shared(tensor))
-        return Bound(request.infer)
+
+        names = (*self.signature.inputs, *self.signature.outputs)
+        context = Rebound(request.infer, take)
+        context.bind(dict(zip(names, (*inputs, *outputs), strict=True)))
+        return context
 
 
 class OpenVino(FromOnnx):

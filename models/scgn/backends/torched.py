@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scgn.backends.backend import Bound, Context, Progress, Tensors
+from scgn.backends.backend import Context, Progress, Rebound, Tensors
 from scgn.deploy import DeployGraph
 from scgn.deploy.signature import Signature, signature_of
 
@@ -34,12 +34,16 @@ class TorchEngine:
         self._call, self._captures = call, captures and device.type == "cuda"
 
     def context(self, inputs: Tensors, outputs: Tensors) -> Context:
-        def run() -> None:
-            with torch.inference_mode():
-                for target, value in zip(outputs, self._call(*inputs), strict=True):
-                    target.copy_(value)
+        names = (*self.signature.inputs, *self.signature.outputs)
+        named = dict(zip(names, (*inputs, *outputs), strict=True))
 
-        return captured(run) if self._captures else Bound(run)
+        def run() -> None:
+            given = [named[name] for name in self.signature.inputs]
+            with torch.inference_mode():
+                for name, value in zip(self.signature.outputs, self._call(*given), strict=True):
+                    named[name].copy_(value)
+
+        return captured(run) if self._captures else Rebound(run, named.__setitem__)
 
 
 @dataclass(frozen=True)

@@ -89,8 +89,8 @@ def onnx_bytes(graph: DeployGraph) -> bytes:
     """The graph in ONNX, weights inside; what goes in and out has the graph's own names."""
     with quiet():
         exported = torch.onnx.export(
-            graph, sample(graph), dynamo=True, opset_version=OPSET, verbose=False,
-            input_names=list(graph.inputs), output_names=list(graph.outputs), optimize=True,
+            graph, sample(graph), dynamo=True, opset_version=OPSET, verbose=False, optimize=False,
+            input_names=list(graph.inputs), output_names=list(graph.outputs),
         )  # fmt: skip
     assert exported is not None
     content: bytes = exported.model_proto.SerializeToString()

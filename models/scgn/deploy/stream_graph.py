@@ -54,7 +54,11 @@ class StreamGraph(nn.Module):
         show = control[:, CONTROL.index("show"), None, None, None]
         other = torch.where(show > 1.5, seen.estimate, seen.long)
         result = self.front.back(torch.where(show > 0.5, other, there), seen)
+        # Without a dark reference a camera's fixed pattern passes for signal whose noise does not
+        # grow: the gain found is none.
+        corrected_for = torch.maximum((dark.abs().amax(dim=(-2, -1)) > 0).to(clean.dtype), law[5])
         facts |= {
+            "gain_adu_per_e": facts["gain_adu_per_e"] * corrected_for,
             "level": torch.where(whole > 0.5, facts["level"], frames.mean((-2, -1), keepdim=True)),
             "mean": result.mean(dim=(-2, -1), keepdim=True),
         }

@@ -51,9 +51,10 @@ class Stream(Protocol):
 
 
 class Device(Protocol):
-    """What memory and streams come from."""
+    """What memory and streams come from. inline: work is done before its call returns."""
 
     device: torch.device
+    inline: bool
 
     def stream(self) -> Stream:
         """A new stream."""
@@ -107,7 +108,7 @@ class InlineStream:
 class CpuDevice:
     """The CPU; the engine's own threads are its parallelism."""
 
-    device = torch.device("cpu")
+    device, inline = torch.device("cpu"), True
 
     def stream(self) -> InlineStream:
         return InlineStream()
@@ -165,6 +166,8 @@ class CudaStream:
 
 class CudaDevice:
     """One CUDA device."""
+
+    inline = False
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

@@ -7,8 +7,8 @@
 Nothing is allocated and nobody waits while frames are submitted; a late copy down never delays the
 next launch. One thread submits; any one thread waits for tickets, in order.
 
-A graph that knows a stream has the stream's state copied into its inputs before a call and out of
-its outputs after it, all on `compute`: calls of one stream follow each other whatever is in flight.
+A graph that knows a stream gets and leaves the stream's state (`scgn.pipeline.state`) on `compute`
+as well: calls of one stream follow each other whatever is in flight.
 """
 
 from __future__ import annotations
@@ -25,38 +25,12 @@ from torch import Tensor
 from scgn.backends import Engine
 from scgn.deploy import DeployRecipe
 from scgn.deploy.references import References, references
-from scgn.deploy.signature import NEW
-from scgn.pipeline.block import Block
 from scgn.pipeline.device import Bytes, Device, Event, as_bytes
+from scgn.pipeline.state import NO_PAST, Past, Told, carrier_on
 from scgn.stream.facts import CONTROL
-from scgn.stream.state import LONGEST, PROBE
 
 Facts = NDArray[np.float32]
 CALLS_MAX = 2  # of one frame: a probe's, and its own
-Control = tuple[float, float, float, float]  # in the order of CONTROL
-
-
-@dataclass(frozen=True)
-class Past:
-    """What a call knows of its stream. The compute stream alone reads and writes `state`.
-
-    state: on the device, replaced by what the call makes of it, or None when that is let go; fresh:
-    begin from an empty state, whatever `state` holds; control: of the call; probe: of one before it
-    on the same frame, of which PROBE alone is kept.
-    """
-
-    state: Block | None
-    fresh: bool
-    control: Control
-    probe: Control | None = None
-
-    def calls(self) -> list[tuple[Control, tuple[str, ...]]]:
-        """What each call is told, and the parts that are kept of the state it gives: () for all."""
-        last: tuple[Control, tuple[str, ...]] = self.control, ()
-        return [last] if self.probe is None else [(self.probe, PROBE), last]
-
-
-NO_PAST = Past(None, True, (2, 1, LONGEST, 0))  # a frame that belongs to no stream
 
 
 class Slot:
@@ -73,36 +47,12 @@ class Slot:
         )
         self.host_facts = device.host(self.facts.numel() * self.facts.element_size())
         named = shared | {"raw": self.raw, "denoised": self.denoised, "facts": self.facts}
-        if signature.temporal:
-            self.control = named["control"] = signature.blank("control", recipe, where)
-            self.controls = torch.zeros((CALLS_MAX, len(CONTROL)), device=where)
-            self.host_controls = device.host(4 * self.controls.numel())
+        controls = torch.zeros((CALLS_MAX, len(CONTROL)), device=where)
+        self.host_controls = device.host(4 * controls.numel())
+        control = named["control"] = signature.blank("control", recipe, where)
         inputs = [named[name] for name in signature.inputs]
         self.context = engine.context(inputs, [named[name] for name in signature.outputs])
-
-
-@dataclass(frozen=True)
-class States:
-    """Of a temporal lane: what goes into a call and what comes out of it; empty: a state that knows
-    nothing, all of it one zero in memory.
-    """
-
-    empty: Tensor
-    given: Block
-    made: Block
-
-    @classmethod
-    def on(cls, device: Device, recipe: DeployRecipe) -> States:
-        """All empty; the device may still be at it."""
-        given, made = (Block(recipe, device.device) for _ in range(2))
-        zero = torch.zeros(1, dtype=recipe.wide, device=device.device)
-        for block in (given, made):
-            block.whole.zero_()
-        return cls(zero.expand_as(given.whole), given, made)
-
-    def named(self) -> dict[str, Tensor]:
-        """What a context is bound to."""
-        return self.given.parts | {NEW + name: part for name, part in self.made.parts.items()}
+        self.told = Told(self.context, control, controls)
 
 
 class Lane:
@@ -115,14 +65,14 @@ class Lane:
         self.recipe, self.signature = recipe, engine.signature
         self.references = references(None, recipe.shape).to(device.device, recipe.wide)
         self.shown: References | None = None  # whose content the lane's references have
-        self.states = States.on(device, recipe) if self.signature.temporal else None
+        self.carrier = carrier_on(device, recipe) if self.signature.temporal else None
         self.free: queue.SimpleQueue[Slot] = queue.SimpleQueue()
         for _ in range(slots):
             self.free.put(Slot(device, engine, recipe, self._shared()))
         device.settle()
 
     def _shared(self) -> dict[str, Tensor]:
-        return vars(self.references) | ({} if self.states is None else self.states.named())
+        return vars(self.references) | ({} if self.carrier is None else self.carrier.named())
 
 
 @dataclass
@@ -201,14 +151,14 @@ class Pipeline:
     ) -> Event:
         for target, frame in zip(slot.raw, frames, strict=True):
             self._up.upload(target, as_bytes(frame))
-        if lane.states is not None:
+        if lane.carrier is not None:
             self._tell(slot, past)
         self._compute.after(self._up.record())
         self._show(lane, known)
-        if lane.states is not None:
-            self._enqueue_with(lane.states, slot, past)
-        else:
+        if lane.carrier is None:
             self._compute.enqueue(slot.context)
+        else:
+            lane.carrier.call(self._compute, slot.told, past)
         self._down.after(self._compute.record())
         for pixels, source in zip(results, slot.denoised, strict=True):
             self._down.download(pixels, source)
@@ -221,22 +171,7 @@ class Pipeline:
         words = slot.host_controls.view(np.float32).reshape(CALLS_MAX, len(CONTROL))
         for row, (control, _) in zip(words, past.calls(), strict=False):
             row[:] = control
-        self._up.upload(slot.controls, slot.host_controls)
-
-    def _enqueue_with(self, states: States, slot: Slot, past: Past) -> None:
-        """The calls of one frame, each from the state that the one before left."""
-        state, copy = past.state, self._compute.copy
-        before = states.empty if state is None or past.fresh else state.whole
-        for place, (_, kept) in enumerate(past.calls()):
-            copy(slot.control, slot.controls[place : place + 1])
-            copy(states.given.whole, before)
-            self._compute.enqueue(slot.context)
-            if state is None:
-                continue
-            for name in kept:
-                copy(state.parts[name], states.made.parts[name])
-            if not kept:
-                copy(state.whole, states.made.whole)
+        self._up.upload(slot.told.controls, slot.host_controls)
 
     def _show(self, lane: Lane, known: References) -> None:
         """Have the lane's references say what `known` says, from this call on."""

@@ -17,6 +17,7 @@ from scgn.stream.facts import Facts
 from scgn.stream.tracker import Exposure, StreamReport
 
 Array = NDArray[Any]
+RANGE_SAMPLES = 40  # a side
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Frames:
 class Turn(Protocol):
     """One frame of a stream, under way: told once what came of it."""
 
-    def told(self, facts: Facts) -> StreamReport:
-        """What is to be said of it."""
+    def told(self, facts: Facts, display_range: float) -> StreamReport:
+        """What is to be said of it; display_range: white less black of its result, counts."""
 
     def bad(self) -> None:
         """The frame is none: its stream is as it was."""
@@ -94,9 +95,19 @@ class Results:
         self, turn: Turn, result: Array | FrameError, facts: NDArray[np.float32]
     ) -> StreamReport | None:
         if not isinstance(result, FrameError):
-            return turn.told(Facts(*facts.tolist()))
+            return turn.told(Facts(*facts.tolist()), display_range(result))
         turn.bad()
         return None
+
+
+def display_range(frame: Array) -> float:
+    """What a viewer sees of a frame, counts: the span of all but the darkest and brightest
+    hundredth of a regular sample of its pixels.
+    """
+    rows, columns = (max(1, side // RANGE_SAMPLES) for side in frame.shape)
+    sample = np.sort(frame[::rows, ::columns], axis=None)
+    cut = sample.size // 200
+    return float(sample[sample.size - 1 - cut]) - float(sample[cut])
 
 
 def _checked(denoised: Array, facts: NDArray[np.float32]) -> Array | FrameError:

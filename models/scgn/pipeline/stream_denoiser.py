@@ -30,11 +30,11 @@ from scgn.deploy import DeployRecipe
 from scgn.deploy.counts import OUT_DTYPES, TWO_BYTES
 from scgn.deploy.recipe import SIDE_MIN, CameraDtype, OutputDtype, Precision
 from scgn.deploy.references import References, references
-from scgn.pipeline.block import Block
 from scgn.pipeline.building import BuildProcess, Ending
 from scgn.pipeline.device import Bytes, Device
-from scgn.pipeline.lane import NO_PAST, Lane, Pipeline
+from scgn.pipeline.lane import Lane, Pipeline
 from scgn.pipeline.results import Frames, Results
+from scgn.pipeline.state import NO_PAST
 from scgn.pipeline.streams import STREAMS_MAX, Kind, StreamStore, StreamTurn, Temporal
 
 LOG = logging.getLogger(__name__)
@@ -244,11 +244,10 @@ class StreamDenoiser:
     def _turn(self, lane: Lane, frames: Frames, calibration: str | None) -> StreamTurn | None:
         """The next of its stream; None for a frame, or a network, without a past."""
         stream = frames.streams[0] if frames.streams and self.temporal else None
-        if stream is None:
+        if stream is None or lane.carrier is None:
             return None
-        recipe, where = lane.recipe, self._device.device
-        kind = Kind(calibration, recipe.camera_dtype)
-        return self._streams.turn(stream, recipe.shape, kind, lambda: Block(recipe, where))
+        kind = Kind(calibration, lane.recipe.camera_dtype)
+        return self._streams.turn(stream, lane.recipe.shape, kind, lane.carrier.new)
 
     def result_bytes(self, shape: tuple[int, int]) -> int:
         """Host memory of one denoised frame, bytes."""

@@ -12,9 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from scgn.pipeline.block import Block
-from scgn.pipeline.lane import Past
 from scgn.pipeline.results import Stream
+from scgn.pipeline.state import Past, State
 from scgn.stream.facts import PROBED, Facts
 from scgn.stream.tracker import Controls, StreamReport, StreamTracker
 
@@ -49,7 +48,7 @@ class Kept:
     that began from a state that nobody knows; doubtful: so is the state now.
     """
 
-    state: Block
+    state: State
     kind: Kind
     tracker: StreamTracker
     series: str | None = None
@@ -90,12 +89,13 @@ class StreamTurn:
     number: int
     lock: threading.Lock
 
-    def told(self, facts: Facts) -> StreamReport:
+    def told(self, facts: Facts, display_range: float) -> StreamReport:
         """What the stream's tracker makes of it; StateLost when the state was none."""
         with self.lock:
             if self.number <= self.kept.lost:
                 raise StateLost(f"{self.stream.source}: state lost with an earlier frame")
-            return self.tracker.told(facts, self.stream.exposure, self.controls)
+            exposure = self.stream.exposure
+            return self.tracker.told(facts, exposure, self.controls, display_range)
 
     def bad(self) -> None:
         """The frame is none, and the graph has left the state as it was."""
@@ -134,11 +134,11 @@ class StreamStore:
         self._lock = threading.Lock()
 
     def turn(
-        self, stream: Stream, shape: tuple[int, int], kind: Kind, block: Callable[[], Block]
+        self, stream: Stream, shape: tuple[int, int], kind: Kind, new: Callable[[], State]
     ) -> StreamTurn:
-        """The next frame of a stream; block: makes the state of a new one."""
+        """The next frame of a stream; new: makes the state of a new one."""
         with self._lock:
-            kept = self._of((stream.source, shape), kind, block)
+            kept = self._of((stream.source, shape), kind, new)
             reset, steps = kept.reset_of(stream, kind)
             if kind != kept.kind or kept.begins_anew(stream):
                 kept.tracker = StreamTracker(self._temporal)  # frames under way have the old one
@@ -153,10 +153,10 @@ class StreamStore:
                 kept, kept.tracker, stream, controls, past, before, kept.given, self._lock
             )
 
-    def _of(self, key: Key, kind: Kind, block: Callable[[], Block]) -> Kept:
+    def _of(self, key: Key, kind: Kind, new: Callable[[], State]) -> Kept:
         kept = self._kept.get(key)
         if kept is None:
-            kept = self._kept[key] = Kept(block(), kind, StreamTracker(self._temporal))
+            kept = self._kept[key] = Kept(new(), kind, StreamTracker(self._temporal))
         self._kept.move_to_end(key)
         while len(self._kept) > 1 and self._over():
             self._kept.popitem(last=False)
@@ -189,7 +189,7 @@ class StreamStore:
             return {source: kept.tracker.status() for (source, _), kept in self._kept.items()}
 
 
-def _past(state: Block, reset: int, steps: int, controls: Controls) -> Past:
+def _past(state: State, reset: int, steps: int, controls: Controls) -> Past:
     main = (reset, steps, controls.longest, controls.show)
     longest = controls.probe_longest
     probe = None if longest is None else (reset, steps, longest, PROBED)

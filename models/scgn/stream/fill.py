@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scgn.stream.grid import TINY
+from scgn.stream.linear import Separable, repeated, repeats, windows
 from scgn.units import block_of, lower_median
 
 TOP = {"|u1": 255.0, "<u2": 65535.0, ">u2": 65535.0, "<i2": 32767.0}
@@ -23,6 +24,7 @@ SHARP = 0.5  # of the top: what lies beside a flag is darker; beside a saturated
 HIT = 8.0  # deviations of the noise
 ELECTRONS = 6.0  # charges of one electron, whose noise is no Gaussian
 LONELY = 4.0  # times what the neighbours differ from theirs: no lens makes a spot so narrow
+WINDOWS = (7, 3)  # px, around a pixel, the narrowest that has any wins
 BLOCKS = (8, 32)  # px; a gap wider than a window takes the mean of its block, or of the frame
 STEP = 2
 
@@ -38,20 +40,6 @@ class Filled(NamedTuple):
     hits: Tensor
     flagged: Tensor
     saturated: Tensor
-
-
-def near(mask: Tensor, side: int = 3) -> Tensor:
-    """Sum over each window of `side` px, zeros beyond the frame; (B,1,H,W)."""
-    reach = side // 2
-    padded = functional.pad(mask, (reach,) * 4)
-    rows, columns = mask.shape[-2:]
-    along = padded[..., :columns]
-    for step in range(1, side):
-        along = along + padded[..., step : step + columns]
-    down = along[..., :rows, :]
-    for step in range(1, side):
-        down = down + along[..., step : step + rows, :]
-    return down
 
 
 def pixels(mask: Tensor) -> Tensor:
@@ -85,9 +73,10 @@ class Fill(nn.Module):
     def __init__(self, rows: int, columns: int, camera_dtype: str) -> None:
         super().__init__()
         self.dtype = camera_dtype
-        for block in BLOCKS:
-            for name, side in (("down", rows), ("along", columns)):
-                self.register_buffer(f"{name}{block}", block_sum(side, block))
+        shape = (rows, columns)
+        self.near = nn.ModuleList(Separable(*(windows(n, w) for n in shape)) for w in WINDOWS)
+        self.sums = nn.ModuleList(Separable(*(repeats(n, b).mT for n in shape)) for b in BLOCKS)
+        self.repeats = nn.ModuleList(repeated(shape, block) for block in BLOCKS)
 
     def flags(self, raw: Tensor, held: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
         """(flags, top) of raw counts; held: `top` of the frame before, first: 1 without one."""
@@ -101,7 +90,7 @@ class Fill(nn.Module):
         if self.dtype not in TOP:
             return torch.zeros_like(raw), torch.zeros_like(raw)
         top = (raw >= TOP[self.dtype]).to(raw.dtype)
-        ring = (near(top) > 0).to(raw.dtype) * (1 - top)
+        ring = (self.near[-1](top) > 0.5).to(raw.dtype) * (1 - top)
         beside = pixels(ring * raw) / pixels(ring).clamp(min=1.0)
         sharp = (beside < SHARP * TOP[self.dtype]).to(raw.dtype)
         return top * sharp * torch.maximum(held, first), top
@@ -132,23 +121,15 @@ class Fill(nn.Module):
         """Mean of the good pixels of the smallest window, block or frame that has any."""
         total, count = pixels(known), pixels(good)
         result = (total / count.clamp(min=1.0)).expand_as(known)
-        for block in reversed(BLOCKS):
-            down, along = getattr(self, f"down{block}"), getattr(self, f"along{block}")
-            sums, counts = (down @ part @ along.mT for part in (known, good))
-            value = torch.where(counts > 0.5, sums / counts.clamp(min=1.0), -torch.ones_like(sums))
-            has = (counts > 0.5).to(known.dtype)
-            value, has = (down.mT @ part @ along for part in (value * has, has))
-            result = torch.where(has > 0.5, value, result)
-        for side in (7, 3):
-            counts = near(good, side)
-            result = torch.where(counts > 0.5, near(known, side) / counts.clamp(min=1.0), result)
+        for sums, repeat in zip(reversed(self.sums), reversed(self.repeats), strict=True):
+            total, count = sums(known), sums(good)
+            has = (count > 0.5).to(known.dtype)
+            value = repeat(has * total / count.clamp(min=1.0))
+            result = torch.where(repeat(has) > 0.5, value, result)
+        for near in self.near:
+            count = near(good)
+            result = torch.where(count > 0.5, near(known) / count.clamp(min=1.0), result)
         return result
-
-
-def block_sum(side: int, block: int) -> Tensor:
-    """Sums over blocks of one axis as a matrix, (blocks, side) float64."""
-    place = torch.arange(side) // block
-    return (place[None, :] == torch.arange(int(place.max()) + 1)[:, None]).double()
 
 
 def robust_variance(frames: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from scgn.stream.law import Law, law_of, learned
 from scgn.stream.means import Means, RunningMeans
 from scgn.stream.noise import Noise
 from scgn.stream.numbers import Numbers
+from scgn.stream.restore import Restore
 from scgn.stream.scores import scores, since
 from scgn.stream.state import KEPT, LONGEST, RING, STATE, empty_state
 
@@ -109,6 +110,7 @@ class Front(nn.Module):
         self.fill = Fill(*shape, camera_dtype)
         self.noise, self.estimate = Noise(self.grid), Estimate(self.grid)
         self.drift, self.means = Drift(self.grid), RunningMeans(self.grid)
+        self.restore = Restore(self.grid)
         self.register_buffer("row_places", torch.arange(shape[0]).double())
         self.register_buffer("column_places", torch.arange(shape[1]).double())
 
@@ -162,6 +164,7 @@ class Front(nn.Module):
             numbers.packed(),
         )  # fmt: skip
         facts = self.facts(filled, seen, means, numbers, heard, law, calibrated)
+        facts["moving"] = self.moving(means.age, numbers.frames, longest)
         return seen, after, facts | told | {"cut": fresh * (1 - first)}
 
     def alone(self, frames: Tensor) -> Seen:
@@ -275,13 +278,18 @@ class Front(nn.Module):
         rows, columns = self.grid.shape
         variance = self.grid.mean(heard.point)
         law = law_of(known.law, variance, rows * columns)
-        skew = (variance.sqrt() / level.clamp(min=TINY)).clamp(max=SKEW_MAX) * (level > 0)
         most = torch.where(longest > 1.5, longest, torch.full_like(longest, float(LONGEST)))
         means = self.means(
-            frame, planes.ring, planes.long, planes.age, most, heard.point, law.gain, skew
-        )
+            frame, planes.ring, planes.long, planes.age, most, heard.point, law.gain,
+            self.skew(heard, level),
+        )  # fmt: skip
         sums = learned(known.law, frame, planes.ring[:, :1], planes.long, planes.age, level)
         return means, law, known._replace(law=sums)
+
+    def skew(self, heard: Heard, level: Tensor) -> Tensor:
+        """Skewness of a pixel's noise, were it all of electrons counted from 0; (B,1,1,1)."""
+        sigma = self.grid.mean(heard.point).sqrt()
+        return (sigma / level.clamp(min=TINY)).clamp(max=SKEW_MAX) * (level > 0)
 
     def counted(
         self, known: Numbers, level: Tensor, track: Track, match: Match, fresh: Tensor
@@ -313,9 +321,13 @@ class Front(nn.Module):
         behind = (1 / means.age).mean(dim=(-2, -1), keepdim=True)
         many = self.estimate(power_of(spectrum), heard.point * behind, heard.lines * behind)
         base = self.grid.frames(spectrum * many.unsqueeze(2))
-        # Where the past was refused, the frame's own estimate is the safer one.
-        young = ((1 / means.age / behind - 1.5) / 1.5).clamp(min=0.0, max=1.0)
-        base = base + torch.maximum(young, alone) * (estimate - base)
+        both = torch.cat((estimate, base), dim=1)
+        ages = torch.cat((torch.ones_like(means.age), means.age), dim=1)
+        made_of = torch.cat((there, means.long), dim=1)
+        skew = self.skew(heard, frame.level)
+        restored = self.restore(both, made_of, ages, heard.point, skew)
+        estimate, base = restored[:, :1], restored[:, 1:]
+        base = base + alone * (estimate - base)
         long = there + (1 - alone) * (means.long - there)
         short = [there + (1 - alone) * (part - there) for part in means.short]
         age = 1 + (1 - alone) * (means.age - 1)
@@ -356,6 +368,12 @@ class Front(nn.Module):
             probe_at=after.probe_at + probed[:, None] * (stamp - after.probe_at),
         )  # fmt: skip
 
+    def moving(self, age: Tensor, frames: Tensor, longest: Tensor) -> Tensor:
+        """Share of pixels whose past was refused or not seen for half of what it might be."""
+        most = torch.where(longest > 1.5, longest, torch.full_like(longest, float(LONGEST)))
+        young = age < torch.minimum(frames, most) / 2
+        return young.to(age.dtype).mean(dim=(-2, -1), keepdim=True)
+
     def facts(
         self, filled: Filled, seen: Seen, means: Means, numbers: Numbers, heard: Heard, law: Law,
         calibrated: Calibrated | None,
@@ -367,13 +385,11 @@ class Front(nn.Module):
             told = (calibrated[1][5] > 0.5).to(seen.level.dtype)
             source = torch.maximum(source, told)
             gain = torch.where(gain > 0, gain, told * calibrated[1][0])
-        half = numbers.frames.clamp(max=float(LONGEST)) / 2
-        young = (means.age < half).to(seen.level.dtype)
         return {
             "level": seen.level, "scale": seen.scale, "averaged": median(means.age),
             "drift_rows": numbers.velocity[:, :1], "drift_columns": numbers.velocity[:, 1:],
             "drift_error": numbers.vv.mean(dim=1, keepdim=True).clamp(min=0.0).sqrt(),
-            "moving": young.mean(dim=(-2, -1), keepdim=True), "noise_from": source,
+            "noise_from": source,
             "gain_adu_per_e": gain, "read_noise_adu": law.base.sqrt(),
             "line_rows": mean(heard.lines * self.grid.on_column).sqrt(),
             "line_columns": mean(heard.lines * self.grid.on_row).sqrt(),

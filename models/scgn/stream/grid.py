@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from scgn.dft import Frames, Spectrum
 
+DENSE = 64  # one frame a time: on a CPU a split transform is five times faster at 256 px
 TINY = 1e-30  # of a power in units of the noise
 
 
@@ -73,7 +74,8 @@ class Grid(nn.Module):
     def __init__(self, rows: int, columns: int) -> None:
         super().__init__()
         self.shape = (rows, columns)
-        self.spectrum, self.frames = Spectrum(rows, columns), Frames(rows, columns)
+        self.spectrum = Spectrum(rows, columns, DENSE)
+        self.frames = Frames(rows, columns, DENSE)
         half = columns // 2 + 1
         self.register_buffer("vertical", torch.fft.fftfreq(rows, dtype=torch.float64)[:, None])
         self.register_buffer("horizontal", torch.arange(half).double()[None] / columns)

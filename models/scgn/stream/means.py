@@ -16,16 +16,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scgn.stream.grid import TINY, Grid
+from scgn.stream.linear import blocked, repeated, smoothed, spotted, transfer
 from scgn.stream.state import LONGEST, RING
 
 NEWEST = (1, 2, 4, 8)  # frames of the tests and of the short means
 # Two matched filters: means over blocks of so many px, averaged with binomial weights of so many
-# steps. Their sigma is 1.5 px (an atom) and 4.2 px (a wider spot).
-SPOTS = ((2, 1), (4, 2))
+# steps. Their sigma is 2.1 px (an atom) and 4.2 px (a wider spot).
+SPOTS = ((2, 2), (4, 2))
 REACH = 2  # blocks around its place that a test refuses
 STEADY = 3  # binomial steps of what says how bright a place is
 FAR = 1e6  # frames: nothing is refused
-REFUSED = 4.9  # deviations: chance alone finds one in some thousand frames of 256x256
+REFUSED = 5.2  # deviations: chance alone finds one in a thousand frames of 256x256
 Z_MAX = 12.0
 
 
@@ -42,52 +43,9 @@ class Means(NamedTuple):
     ring: Tensor
 
 
-def binomial(frames: Tensor, steps: int) -> Tensor:
-    """Averages with weights 1 2 1, `steps` times along both axes, edges repeated; (B,C,H,W)."""
-    for _ in range(steps):
-        along = torch.cat((frames[..., :1], frames, frames[..., -1:]), dim=-1)
-        frames = (along[..., :-2] + 2 * along[..., 1:-1] + along[..., 2:]) / 4
-        down = torch.cat((frames[..., :1, :], frames, frames[..., -1:, :]), dim=-2)
-        frames = (down[..., :-2, :] + 2 * down[..., 1:-1, :] + down[..., 2:, :]) / 4
-    return frames
-
-
-def transfer(frequency: Tensor, block: int, steps: int) -> Tensor:
-    """Of a mean over blocks and then `binomial` over blocks, along one axis; cycles/px."""
-    return (
-        torch.sinc(frequency * block)
-        / torch.sinc(frequency)
-        * (torch.pi * frequency * block).cos() ** (2 * steps)
-    )
-
-
-def blocks(frames: Tensor) -> Tensor:
-    """Means over 2x2 px; an odd side is mirrored by one."""
-    below, right = frames.shape[-2] % 2, frames.shape[-1] % 2
-    if below or right:
-        frames = functional.pad(frames, (0, right, 0, below), mode="reflect")
-    planes = functional.pixel_unshuffle(frames, 2)  # the four px of a block side by side
-    batch, channels, rows, columns = planes.shape
-    return planes.view(batch, channels // 4, 4, rows, columns).mean(dim=2)
-
-
-def lowest(values: Tensor, reach: int) -> Tensor:
-    """Least value within `reach` in a square, FAR beyond the frame; (B,C,H,W)."""
-    padded = functional.pad(values, (reach,) * 4, value=FAR)
-    rows, columns = values.shape[-2:]
-    along = padded[..., :columns]
-    for step in range(1, 2 * reach + 1):
-        along = torch.minimum(along, padded[..., step : step + columns])
-    down = along[..., :rows, :]
-    for step in range(1, 2 * reach + 1):
-        down = torch.minimum(down, along[..., step : step + rows, :])
-    return down
-
-
-def doubled(places: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Each value over its 2x2 px, cut to a frame's shape; (B,1,h,w) -> (B,1,H,W)."""
-    whole = functional.pixel_shuffle(torch.cat((places,) * 4, dim=1), 2)
-    return whole[..., : shape[0], : shape[1]]
+def widest(values: Tensor, reach: int) -> Tensor:
+    """Largest value within `reach` in a square; (B,C,H,W)."""
+    return functional.max_pool2d(values, 2 * reach + 1, 1, reach)
 
 
 def lineless(frames: Tensor) -> Tensor:
@@ -103,11 +61,15 @@ class RunningMeans(nn.Module):
 
     def __init__(self, grid: Grid) -> None:
         super().__init__()
-        self.grid = grid
+        self.grid, shape = grid, grid.shape
         for index, (block, steps) in enumerate(SPOTS):
             down = transfer(grid.vertical, block, steps)
             passed = (down * transfer(grid.horizontal, block, steps)).square()
             self.register_buffer(f"passed{index}", passed)
+        self.spots = nn.ModuleList(spotted(shape, block, steps) for block, steps in SPOTS)
+        self.blocks = nn.ModuleList(blocked(shape, block) for block, _ in SPOTS)
+        self.repeats = nn.ModuleList(repeated(shape, block) for block, _ in SPOTS)
+        self.steady = smoothed(shape, STEADY)
         self.register_buffer("newest", torch.tensor(NEWEST).double().view(1, -1, 1, 1))
 
     def forward(
@@ -119,9 +81,7 @@ class RunningMeans(nn.Module):
         skew: (B,1,1,1) skewness of a pixel's noise.
         """
         sums = self.sums(frame, ring)
-        half = blocks(torch.cat((*sums, long, age), dim=1))
-        limit, change = self.refused(half, point, gain, skew)
-        limit, change = doubled(limit, self.grid.shape), doubled(change, self.grid.shape)
+        limit, change = self.refused(sums, long, age, point, gain, skew)
         long, age = self.longer(frame, long, age, longest)
         for total, newest in zip(sums, NEWEST, strict=True):
             here = (limit < newest + 0.5) & (limit > newest - 0.5) & (age > newest)
@@ -143,40 +103,40 @@ class RunningMeans(nn.Module):
         return result
 
     def refused(
-        self, half: Tensor, point: Tensor, gain: Tensor, skew: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """(newest frames that may stay, FAR where all may; the strongest test, deviations, signed),
-        both (B,1,h,w) over 2x2 px.
-
-        half: sums, long mean and its age, over 2x2 px.
+        self, sums: list[Tensor], long: Tensor, age: Tensor, point: Tensor, gain: Tensor,
+        skew: Tensor,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """(newest frames that may stay, FAR where all may; the strongest test of an atom's size,
+        deviations, signed), both (B,1,H,W).
         """
-        sums, long, age = half.split_with_sizes((len(NEWEST), 1, 1), dim=1)
-        means, alone = sums / self.newest, sums[:, :1]
+        totals = torch.cat(sums, dim=1)
         # Each of the newest frames has so much of the long mean; the rest was before.
         share = 1 / age.clamp(min=1.0, max=float(LONGEST))
-        rest = (long - share * (sums - alone)) / (1 - share * (self.newest - 1)).clamp(min=1e-3)
+        rest = long - share * (totals - sums[0])
+        rest = rest / (1 - share * (self.newest - 1)).clamp(min=1e-3)
         count = age - (self.newest - 1)
-        known = (count > 0.99).to(half.dtype)
-        changes = lineless(known * (means - rest))
-        variance = self.grid.mean(point)
-        steady = binomial(long, STEADY) * (age / LONGEST).clamp(max=1.0)
-        bright = (1 + gain * steady / variance.clamp(min=TINY)).clamp(min=0.25, max=16.0)
+        known = (count > 0.99).to(long.dtype)
+        changes = lineless(known * (totals / self.newest - rest))
+        steady = self.steady(long) * (age / LONGEST).clamp(max=1.0)
+        variance = self.grid.mean(point).clamp(min=TINY)
+        bright = (1 + gain * steady / variance).clamp(min=0.25, max=16.0)
+        beside = torch.cat((count, known, bright), dim=1)
         limits, strongest = [], []
         for index, (block, steps) in enumerate(SPOTS):
-            if index:
-                changes, count = blocks(changes), blocks(count)
-                known, bright = blocks(known), blocks(bright)
-            passed = self.grid.mean(point * getattr(self, f"passed{index}")) * bright
-            test = self.tests(binomial(changes, steps), count, passed, skew, block * (steps + 1))
-            test = test * (known > 0.99).to(test.dtype)
+            seen = self.spots[index](changes)
+            parts = self.blocks[index](beside).split_with_sizes((len(NEWEST), len(NEWEST), 1), 1)
+            passed = self.grid.mean(point * getattr(self, f"passed{index}")) * parts[2]
+            test = self.tests(seen, parts[0], passed, skew, block * (steps + 1))
+            test = test * (parts[1] > 0.99).to(test.dtype)
             size = test.abs()
             best = size.amax(dim=1, keepdim=True)
-            refused = (size >= best) & (best > REFUSED)
-            least = torch.where(refused, self.newest, self.newest * 0 + FAR)
-            limits.append(lowest(least.amin(dim=1, keepdim=True), REACH))
-            strongest.append((test * (size >= best).to(test.dtype)).sum(dim=1, keepdim=True))
-        wide = doubled(limits[1], (half.shape[-2], half.shape[-1]))
-        return torch.minimum(limits[0], wide), strongest[0].clamp(-Z_MAX, Z_MAX)
+            there = (size >= best) & (best > REFUSED)
+            least = torch.where(there, self.newest, self.newest * 0 + FAR)
+            limit = -widest(-least.amin(dim=1, keepdim=True), REACH)
+            strong = (test * (size >= best).to(test.dtype)).sum(dim=1, keepdim=True)
+            limits.append(self.repeats[index](limit))
+            strongest.append(self.repeats[index](strong) if index == 0 else strong)
+        return torch.minimum(*limits), strongest[0].clamp(-Z_MAX, Z_MAX)
 
     def tests(self, seen: Tensor, count: Tensor, passed: Tensor, skew: Tensor, side: int) -> Tensor:
         """Each filtered change in deviations of its own noise, (B,4,h,w).

@@ -56,6 +56,16 @@ def network_of(longest: int) -> Kind:
     return "single" if longest == 1 else "temporal"
 
 
+def pixels_status(facts: Facts | None) -> dict[str, int] | None:
+    """Pixels of the last frame that were no measurement: filled (hot, dead, X-rays), flagged by the
+    camera, saturated (left as they are).
+    """
+    if facts is None:
+        return None
+    names = ("filled", "flagged", "saturated")
+    return {name: round(getattr(facts, name)) for name in names}
+
+
 def noise_status(facts: Facts | None) -> dict[str, Any]:
     """The noise as /status says it; all None before the first frame."""
     names = (

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from scgn.stream.dose import Dose, Exposure, drift_nm_s
 from scgn.stream.facts import SHOWN, Facts, Kind
 from scgn.stream.quality import WINDOW, Quality, Score, best_kind
-from scgn.stream.report import Controls, StreamReport, network_of, noise_status
+from scgn.stream.report import Controls, StreamReport, network_of, noise_status, pixels_status
 from scgn.stream.scene import Scene, are_numbers
 
 __all__ = ["Controls", "Exposure", "StreamReport", "StreamTracker"]
@@ -131,7 +131,8 @@ class StreamTracker:
         self._take_scores(facts)
         dose = self._dose.add(facts.level, facts.gain_adu_per_e, exposure)
         drift = self._drift(facts)
-        averaged = 1.0 if controls.shown == "single" else max(1.0, facts.averaged)
+        of_one = controls.shown in ("single", "estimate")
+        averaged = 1.0 if of_one else max(1.0, facts.averaged)
         self._report = StreamReport(
             controls.shown, averaged, drift, drift_nm_s(drift, exposure, self._before),
             facts.moving, dose, self._header,
@@ -196,6 +197,7 @@ class StreamTracker:
             report = self._report
             return {
                 "noise": noise_status(self._facts), "dose": self._dose.status(),
+                "pixels": pixels_status(self._facts),
                 "quality": self._quality_status(), "drift": self._drift_status(),
                 "averaged": report.averaged if report else None,
                 "moving": report.moving if report else None,

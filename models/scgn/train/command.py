@@ -37,7 +37,10 @@ def add_arguments(
     amount.add_argument("--steps", type=int, help=f"optimiser steps (default {plan.steps})")
     amount.add_argument("--minutes", type=float, help="as many steps as fit: core-minutes on a CPU")
     parser.add_argument("--sides", type=int, nargs="+", help="sides of training frames, px")
-    parser.add_argument("--pixels-per-step", type=int, help=f"default {plan.pixels_per_step}")
+    movies = f"a step, of 128 px a side, for temporal networks, default {plan.movies.movies}"
+    parser.add_argument("--movies", type=float, help=movies)
+    pixels = f"of other networks' frames, default {plan.pixels_per_step}"
+    parser.add_argument("--pixels-per-step", type=int, help=pixels)
     parser.add_argument("--peak-rate", type=float, help=f"learning rate, default {plan.peak_rate}")
     parser.add_argument("--loss", choices=get_args(Loss), help=f"default {plan.loss}")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], help="of convolutions")
@@ -88,6 +91,7 @@ def plan_of(args: argparse.Namespace, camera: Calibration | None) -> TrainingPla
         "target": args.target, "steps": args.steps, "sides_px": args.sides and tuple(args.sides),
         "pixels_per_step": args.pixels_per_step, "peak_rate": args.peak_rate,
         "precision": args.precision, "loss": args.loss,
+        "movies": args.movies and replace(TrainingPlan().movies, movies=args.movies),
     }  # fmt: skip
     given = {name: value for name, value in flags.items() if value is not None}
     return named_plan(

@@ -9,6 +9,7 @@ from typing import Any
 from scgn.stacks import library
 
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"  # Okabe and Ito, told apart by all eyes
+ABOVE = "above_flat_db_"  # before the number of frames seen before
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
@@ -27,8 +28,15 @@ def draw_curves(folder: Path, title: str) -> Path:
     _line(left, rows, "error", ORANGE, "validation, averaged weights")
     left.set(xlabel="optimiser steps", ylabel="error, as trained", title=title)
     left.legend(frameon=False, fontsize=8)
-    _line(right, rows, "gain_db" if "gain_db" in rows[-1] else "error", GREEN, "validation")
-    said = "gain over the noisy frame, dB" if "gain_db" in rows[-1] else "error, as trained"
+    times = [key.removeprefix(ABOVE) for key in rows[-1] if key.startswith(ABOVE)]
+    for time, color in zip(times, (BLUE, ORANGE, GREEN), strict=False):
+        _line(right, rows, ABOVE + time, color, f"after {time} frames")
+        right.axhline(rows[-1][f"estimate_{ABOVE}{time}"], color=color, linestyle=":")
+    if times:
+        right.legend(frameon=False, fontsize=8)
+    else:
+        _line(right, rows, "error", GREEN, "validation")
+    said = "above a flat frame, dB (dotted: the estimate)" if times else "error, as trained"
     right.set(xlabel="optimiser steps", ylabel=said)
     right.set_title(f"{rows[-1]['minutes']:.0f} minutes of work")
     path = folder / "curves.png"

@@ -82,20 +82,26 @@ def times_of(rng: np.random.Generator, plan: MoviePlan) -> tuple[list[int], list
 
 def draw_looks(plan: TrainingPlan, step: int, camera: NoiseModel | None = None) -> Pairs:
     """The examples of one step, on the CPU; drawn from (seed, step)."""
-    rng = np.random.default_rng([plan.seed, step])
+    place = step if plan.epoch_steps is None else step % plan.epoch_steps
+    rng = np.random.default_rng([plan.seed, place])
     side = int(rng.choice(plan.sides_px))
     count = max(1, round(plan.movies.movies * (128 / side) ** 2))
     times, alone = times_of(rng, plan.movies)
     recipe = MovieRecipe(still=plan.recipe)
-    movies = draw_movies(rng, count, times[-1] + 1, side, recipe)
+    movies = draw_movies(rng, count, times[-1] + 1, side, recipe, camera)
     return looks_of(movies, times, alone, front_of(side))
 
 
 def validation_looks(plan: TrainingPlan, camera: NoiseModel | None = None) -> Pairs:
     """The first, fourth and last frame of twelve movies of 128 px that no step learns from."""
+    return validation_movies(MovieRecipe(still=plan.recipe), camera)
+
+
+def validation_movies(recipe: MovieRecipe, camera: NoiseModel | None) -> Pairs:
+    """The looks of `validation_looks`."""
     parts = []
     for index in range(12):
         rng = np.random.default_rng([VALIDATION_SEED, index])
-        movies = draw_movies(rng, 1, VALIDATION_TIMES[-1] + 1, 128, MovieRecipe(still=plan.recipe))
+        movies = draw_movies(rng, 1, VALIDATION_TIMES[-1] + 1, 128, recipe, camera)
         parts.append(looks_of(movies, list(VALIDATION_TIMES), [], front_of(128)))
     return together(parts)

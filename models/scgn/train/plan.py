@@ -22,12 +22,13 @@ class TrainingError(ValueError):
 
 @dataclass(frozen=True)
 class MoviePlan:
-    """frames: most of a movie; movies: per step, of 128 px a side; looks: frames of each movie that
-    are learned from, the first and the last among them.
+    """frames: most of a movie; movies: per step, of 128 px a side, and as many more of a smaller one
+    as have its pixels; looks: frames of each movie that are learned from, the first and the last
+    among them, at most half of `frames`.
     """
 
     frames: int = 18
-    movies: int = 2
+    movies: float = 2
     looks: int = 9
 
 
@@ -40,8 +41,8 @@ class TrainingPlan:
     one drawn per step (a spectrum's peaks grow with the side, so a single side would teach a single
     size); movies: of temporal networks; pixels_per_step: how many frames of others follow;
     peak_rate: learning rate; constant_rate: no warm-up, no cosine; loss: of each frame, see
-    `scgn.train.run.frame_errors`; precision: of the convolutions;
-    epoch_steps: the data repeats after so many steps, None for never; data: `physical` frames of
+    `scgn.train.run.frame_errors`; precision: of the convolutions; epoch_steps: the data repeats
+    after so many steps, None for never; data: `physical` frames of
     `recipe` or the `paper`'s; camera: id of the calibration whose noise replaces drawn
     detectors; start_from: a network whose weights the run begins with; teacher: a network that the
     run learns from, with `teacher_share` of what is wanted, 0..1; the truth has the rest.
@@ -108,6 +109,8 @@ def named_plan(recipe: str, **changes: Any) -> TrainingPlan:
     if recipe not in known:
         raise TrainingError(f"unknown recipe {recipe!r}, expected one of {sorted(known)}")
     plan = TrainingPlan(**(known[recipe] | changes))
+    if plan.data == "paper" and plan.target != "atom_map":
+        raise TrainingError(f"recipe {recipe}: expected target atom_map, got {plan.target}")
     if plan.target == "atom_map" and plan.loss in RELATIVE:
         return replace(plan, loss="rmse")  # no estimate of a map to be relative to
     return plan

@@ -29,6 +29,10 @@ class Teacher:
         if got != (plan.target, plan.input_units):
             expected = (plan.target, plan.input_units)
             raise TrainingError(f"teacher {plan.teacher}: expected {expected}, got {got}")
+        expected_inputs, inputs = plan.design.inputs, checkpoint.network.design.inputs
+        if inputs != expected_inputs:
+            channels = f"expected one that sees {expected_inputs} channels, got {inputs}"
+            raise TrainingError(f"teacher {plan.teacher}: {channels}")
         self.id = checkpoint.id
         network = checkpoint.network.to(device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

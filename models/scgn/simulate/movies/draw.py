@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scgn.simulate.detector import column, read_out
+from scgn.noise import NoiseModel
+from scgn.simulate.detector import column, of_noise_model, read_out
 from scgn.simulate.generator import background, seeded
 from scgn.simulate.movies.camera import arrivals, draw_camera, draw_dose, with_defects
 from scgn.simulate.movies.events import Spot, draw_events, spot_frames, upright
@@ -23,14 +24,16 @@ LEAST = 0.003  # of the beam, that an event leaves
 
 
 def draw_movies(
-    rng: Rng, count: int, frames: int, side_px: int, recipe: MovieRecipe | None = None
-) -> Movies:
+    rng: Rng, count: int, frames: int, side_px: int, recipe: MovieRecipe | None = None,
+    camera: NoiseModel | None = None,
+) -> Movies:  # fmt: skip
     """`count` independent movies of `frames` square frames; the same state gives the same movies.
 
-    side_px: even. Several draws together are one after the other: (1 movie) twice is (2 movies).
+    side_px: even; camera: its noise replaces the drawn detectors'. Several draws together are one
+    after the other: (1 movie) twice is (2 movies).
     """
     recipe = recipe or MovieRecipe()
-    return stacked([draw_movie(rng, frames, side_px, recipe) for _ in range(count)])
+    return stacked([draw_movie(rng, frames, side_px, recipe, camera) for _ in range(count)])
 
 
 def specimen(
@@ -59,7 +62,9 @@ def draw_images(
     return images, spots, frames
 
 
-def draw_movie(rng: Rng, frames: int, side_px: int, recipe: MovieRecipe) -> Movies:
+def draw_movie(
+    rng: Rng, frames: int, side_px: int, recipe: MovieRecipe, camera: NoiseModel | None = None
+) -> Movies:
     """One movie as a batch of one."""
     noise = seeded(rng, None)
     drift_px = draw_drift(rng, frames, recipe)
@@ -67,6 +72,8 @@ def draw_movie(rng: Rng, frames: int, side_px: int, recipe: MovieRecipe) -> Movi
     still = background(rng, 1, side_px)[0, 0] * draw_mask(rng, side_px, recipe)
     images = images.clamp(min=LEAST) * still
     start_e, detector = draw_camera(rng, side_px, recipe)
+    if camera is not None:
+        detector = of_noise_model(camera, 1, side_px)
     dose_e = draw_dose(rng, frames, start_e, recipe)
     hot_share = float(detector.hot_share)
     detector = replace(detector, hot_share=column([0.0]))
