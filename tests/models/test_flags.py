@@ -125,4 +125,4 @@ def test_single_electrons_are_no_defects(denoiser, rate) -> None:
     shown = watched(denoiser, frames)
     assert [facts["filled"] for facts in shown.facts] == [0] * FRAMES
     means = torch.from_numpy(frames.astype(np.float32)).mean(dim=(1, 2))
-    torch.testing.assert_close(shown.output.mean(dim=(1, 2)), means, rtol=0.005, atol=1e-4)
+    torch.testing.assert_close(shown.output.mean(dim=(1, 2)), means, rtol=0.005, atol=1e-8)

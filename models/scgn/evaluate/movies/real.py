@@ -14,6 +14,7 @@ from torch import Tensor
 from scgn.evaluate import EvaluationError
 from scgn.evaluate.movies.measures import (
     blurred,
+    correlation,
     judged_frames,
     mean_and_error,
     paired_gains,
@@ -26,6 +27,7 @@ from scgn.evaluate.real import MOVIE, MOVIE_COLUMNS
 from scgn.evaluate.table import markdown
 from scgn.stacks import read_stack
 
+ALIKE = 0.98  # correlation of two methods' outputs
 FEWEST = 22  # frames: one has eight before it and enough after it
 WIDTHS_PX = tuple(0.5 * 1.15**step for step in range(24))
 NOTE = (
@@ -33,7 +35,7 @@ NOTE = (
     "frames i+3 and later. gain: mean of (flat - y)^2 - (output - y)^2 over raw frames y two "
     "later, brought to the output's coordinates, in thousandths of one frame's noise variance, "
     "i = 8..n-3; over: the same less the best Gaussian's, frame by frame. Gaussians are chosen by "
-    "r_future."
+    "r_future. spearman: of r_future and gain, those left out that show what an earlier one shows."
 )
 Result = dict[str, Any]
 Outputs = dict[str, Tensor]
@@ -106,12 +108,13 @@ def judge_movie(
         for name, each in outputs.items()
     }
     rows = [row_of(name, each, noisy, gains) for name, each in outputs.items()]
-    judged = judged_frames(noisy)
+    judged, twins = judged_frames(noisy), alike(outputs, noisy)
     return {
         "file": path.name, "shape": list(stack.shape), "dtype": stack.dtype.str, "note": NOTE,
         "frames": [judged.start, judged.stop - 1], "noise_variance": variance,
         "position_px": estimate.position_px.round(3).tolist(), "gaussian_px": widths,
-        "rows": rows, "spearman": rank_agreement(rows),
+        "rows": rows, "alike": twins,
+        "spearman": rank_agreement([row for row in rows if row["method"] not in twins]),
     }  # fmt: skip
 
 
@@ -123,6 +126,19 @@ def row_of(name: str, output: Tensor, noisy: Tensor, gains: dict[str, Any]) -> R
         "method": name, "r_future": r_future(output, noisy), "gain": gain, "gain_error": error,
         "over": over, "over_error": over_error,
     }  # fmt: skip
+
+
+def alike(outputs: Outputs, noisy: Tensor) -> list[str]:
+    """Methods that show what an earlier one shows: chance alone ranks those."""
+    kept: list[Tensor] = []
+    found = []
+    for name, output in outputs.items():
+        judged = output[judged_frames(noisy)]
+        if any(correlation(judged, other) > ALIKE for other in kept):
+            found.append(name)
+        else:
+            kept.append(judged)
+    return found
 
 
 def rank_agreement(rows: Sequence[Result]) -> float:
