@@ -9,7 +9,7 @@ from torch import Tensor
 
 from scgn.backends.backend import Context, Rebound, Tensors
 from scgn.backends.from_onnx import FromOnnx
-from scgn.deploy import DeployGraph
+from scgn.deploy import Graph
 from scgn.deploy.signature import Signature, signature_of
 
 
@@ -45,7 +45,7 @@ class OnnxRuntime(FromOnnx):
     modules = ("onnxruntime",)
 
     def load(
-        self, built: bytes, graph: DeployGraph, device: torch.device, threads: int
+        self, built: bytes, graph: Graph, device: torch.device, threads: int
     ) -> OnnxEngine:
         onnxruntime = self.runtime()
         options = onnxruntime.SessionOptions()
