@@ -1,4 +1,4 @@
-"""The estimate behind any camera: blur and line noise against a flat frame and the best Gaussian."""
+"""The estimate behind any camera, against a flat frame and the best Gaussian."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def coordinates(side_px: int = SIDE_PX) -> tuple[Tensor, Tensor]:
 
 
 def fringes(angle_deg: float, period_px: float, modulation: float, phase: float) -> Tensor:
-    """Electrons (H,W) of plane fringes; at 0 degrees the brightness goes along the columns' axis."""
+    """Electrons (H,W) of plane fringes; at 0 degrees they change from column to column."""
     row, column = coordinates()
     angle = math.radians(angle_deg)
     along = math.cos(angle) * column + math.sin(angle) * row

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +17,10 @@ from scgn.evaluate import EvaluationError
 from scgn.network import Network
 from scgn.sizes import Design, Size
 from scgn.stream.drift import Drift, Match, Track
+from scgn.stream.front import Front, State
 from scgn.stream.state import LONGEST
 
+Floats = NDArray[np.float64]
 ESTIMATE = "estimate"
 
 
@@ -75,9 +79,9 @@ class Watched:
     estimate: Tensor
     mean: Tensor
     facts: list[dict[str, float]]
-    position_px: NDArray[np.float64]
+    position_px: Floats
 
-    def fact(self, name: str) -> NDArray[np.float64]:
+    def fact(self, name: str) -> Floats:
         """One fact of every frame, (T,)."""
         return np.array([facts[name] for facts in self.facts])
 
@@ -95,24 +99,42 @@ def watched(
         front.drift = AtRest(front.grid).float().to(denoiser.device)
     series = denoiser.series(longest)
     results, facts, places = [], [], []
-    for frame in frames:
-        output = torch.from_numpy(series(frame))
-        seen = series.seen
-        rest = [front.back(part, seen)[0, 0].cpu() for part in (seen.base, seen.long)]
-        results.append(torch.stack([output, *rest]))
-        facts.append(series.facts)
-        places.append(seen.position[0, :, 0, 0].double().cpu().numpy())
+    with rolls_of(front) as whole:
+        for frame in frames:
+            output = torch.from_numpy(series(frame))
+            seen = series.seen
+            rest = [front.back(part, seen)[0, 0].cpu() for part in (seen.base, seen.long)]
+            results.append(torch.stack([output, *rest]))
+            facts.append(series.facts)
+            places.append(seen.position[0, :, 0, 0].double().cpu().numpy())
     output, estimate, mean = torch.stack(results, dim=1).clone()
-    return Watched(output, estimate, mean, facts, unrolled(np.array(places), facts))
+    cut = np.array([told["cut"] for told in facts])
+    position_px = travelled(np.array(places), np.array(whole), cut)
+    return Watched(output, estimate, mean, facts, position_px)
 
 
-def unrolled(places: NDArray[np.float64], facts: list[dict[str, float]]) -> NDArray[np.float64]:
-    """Positions (T,2) of what is known only within a pixel, (T,2): the drift tells the rest."""
-    speed = np.array([(told["drift_rows"], told["drift_columns"]) for told in facts])
-    step = np.diff(places, axis=0, prepend=places[:1])
-    whole = np.round(speed - step)
-    whole[0] = 0
-    return np.asarray((step + whole).cumsum(axis=0))
+@contextmanager
+def rolls_of(front: Front) -> Iterator[list[Floats]]:
+    """The whole pixels (2,) by which a front rolls its means, frame by frame."""
+    found: list[Floats] = []
+
+    def rolled(state: State, whole: Tensor, fresh: Tensor) -> State:
+        found.append(whole[0, :, 0, 0].double().cpu().numpy())
+        return Front.rolled(front, state, whole, fresh)
+
+    front.__dict__["rolled"] = rolled
+    try:
+        yield found
+    finally:
+        del front.__dict__["rolled"]
+
+
+def travelled(places: Floats, whole: Floats, cut: Floats) -> Floats:
+    """Positions (T,2) of what stands at `places` (T,2) after means were rolled by `whole` (T,2);
+    after a cut nothing is known, so that it counts as no step.
+    """
+    step = (np.diff(places, axis=0, prepend=places[:1]) + whole) * (cut[:, None] < 0.5)
+    return np.asarray(step.cumsum(axis=0))
 
 
 def alone(denoiser: Denoiser, frames: NDArray[np.generic]) -> Tensor:
