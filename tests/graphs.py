@@ -47,7 +47,10 @@ def state_of(outputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 @torch.no_grad()
 def series_of(
-    graph: Graph, frames: Sequence[NDArray[Any]], calibration: Calibration | None = None, **control: int
+    graph: Graph,
+    frames: Sequence[NDArray[Any]],
+    calibration: Calibration | None = None,
+    **control: int,
 ) -> list[tuple[Tensor, Tensor]]:
     """(denoised, facts) of each frame of a stream, one call after the other."""
     found, state = [], ()

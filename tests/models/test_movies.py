@@ -61,6 +61,7 @@ def test_a_calibrated_camera_replaces_the_drawn_ones() -> None:
     ratio = noise.numpy() / camera.point_sigma(signal.numpy())
     assert float(ratio.mean()) == pytest.approx(1, abs=0.02)
 
+
 def test_same_numbers_give_the_same_movies() -> None:
     first, again = (draw_movies(rng_of(3), 3, 6, 48, MovieRecipe()) for _ in range(2))
     assert first.events == again.events

@@ -44,9 +44,7 @@ class OnnxRuntime(FromOnnx):
     name = "onnxruntime"
     modules = ("onnxruntime",)
 
-    def load(
-        self, built: bytes, graph: Graph, device: torch.device, threads: int
-    ) -> OnnxEngine:
+    def load(self, built: bytes, graph: Graph, device: torch.device, threads: int) -> OnnxEngine:
         onnxruntime = self.runtime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or torch.get_num_threads()

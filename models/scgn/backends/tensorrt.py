@@ -91,9 +91,7 @@ class Plans(FromOnnx):
             config.clear_flag(trt.BuilderFlag.TF32)
         return config
 
-    def load(
-        self, built: bytes, graph: Graph, device: torch.device, threads: int
-    ) -> PlanEngine:
+    def load(self, built: bytes, graph: Graph, device: torch.device, threads: int) -> PlanEngine:
         trt = self.runtime()
         logger = trt.Logger(trt.Logger.ERROR)
         reader = trt.Runtime(logger)

@@ -129,9 +129,7 @@ class Eager(Torch):
     def __init__(self, captures: bool = True) -> None:
         self._captures = captures
 
-    def load(
-        self, built: bytes, graph: Graph, device: torch.device, threads: int
-    ) -> TorchEngine:
+    def load(self, built: bytes, graph: Graph, device: torch.device, threads: int) -> TorchEngine:
         return TorchEngine(signature_of(graph), on_device(graph, device), device, self._captures)
 
 
@@ -145,9 +143,7 @@ class Inductor(Torch):
     name = "inductor"
     aside = True
 
-    def load(
-        self, built: bytes, graph: Graph, device: torch.device, threads: int
-    ) -> TorchEngine:
+    def load(self, built: bytes, graph: Graph, device: torch.device, threads: int) -> TorchEngine:
         options: dict[str, Any] = {"fullgraph": True, "dynamic": False}
         if device.type == "cuda":
             options["mode"] = "max-autotune-no-cudagraphs"
