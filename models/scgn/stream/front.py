@@ -361,7 +361,8 @@ class Front(nn.Module):
     def narrow(self, correction: Tensor) -> Tensor:
         """A correction without what is wide in it."""
         rest = correction - self.wide(correction)
-        return rest - rest.mean(dim=(-2, -1), keepdim=True)
+        narrow: Tensor = rest - rest.mean(dim=(-2, -1), keepdim=True)
+        return narrow
 
     def back(self, there: Tensor, seen: Seen) -> Tensor:
         """A result in the means' coordinates, less its level -> counts of the frame's own."""
