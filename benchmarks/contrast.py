@@ -1,7 +1,7 @@
 """Contrast transfer of fringes at every angle: every shipped network, the whole grid.
 
 python -m benchmarks.contrast [NETWORK ...]     prints what fails; --save writes
-                                                results/contrast.json (a quarter of an hour each)
+                                                results/contrast.json (15 minutes each)
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from scgn.backends.backend import Progress, ignore
 from scgn.backends.cache import EngineCache, default_folder, key_of
 from scgn.backends.openvino import OpenVino
 from scgn.checkpoint import Checkpoint, load_network
-from scgn.deploy import DeployError, DeployGraph, DeployRecipe, deploy
+from scgn.deploy import DeployError, DeployRecipe, Graph, deploy
 from scgn.deploy.export import onnx_bytes, sample
 from scgn.deploy.recipe import CameraDtype, OutputDtype, Precision
 from scgn.deploy.signature import signature_of
@@ -28,7 +28,7 @@ MIB = 2**20
 class Built:
     """What a backend made of a graph, not loaded yet; found: it was in the cache."""
 
-    graph: DeployGraph
+    graph: Graph
     content: bytes
     found: bool
 
@@ -146,7 +146,7 @@ def write_onnx(path: Path, checkpoint: Checkpoint, recipe: DeployRecipe) -> None
         raise DeployError(f"onnx: {path} cannot be written: {error.strerror}") from error
 
 
-def run_once(engine: Engine, graph: DeployGraph, device: torch.device) -> None:
+def run_once(engine: Engine, graph: Graph, device: torch.device) -> None:
     """One call on a frame of zeros: that it runs at all; Inductor compiles only then."""
     inputs = [tensor.to(device) for tensor in sample(graph)]
     outputs = signature_of(graph).blank_outputs(graph.recipe, device)

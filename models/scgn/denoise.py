@@ -12,7 +12,7 @@ from torch import Tensor
 from scgn.calibration import Calibration, neighbours_of_defects
 from scgn.checkpoint import Checkpoint
 from scgn.deploy.references import noise_law, noise_power
-from scgn.stream.front import LONG_SCALE, Front, Seen, State
+from scgn.stream.front import Front, Seen, State
 from scgn.stream.state import LONGEST, empty_state
 from scgn.units import ATOM_MAP_PEAK, NoiseUnits, noise_units
 
@@ -179,9 +179,7 @@ class SeriesDenoiser:
         control = torch.tensor([[0.0, 1.0, float(self._longest), 0.0]], device=denoiser.device)
         known = None if calibration is None else self._noise_of(calibration, shape)
         seen, after, facts = front(counts, frames, known, control, state)
-        correction = denoiser.network(seen.given)
-        correction = correction - correction.mean(dim=(-2, -1), keepdim=True)
-        there = seen.base + correction * seen.scale / LONG_SCALE
+        there = front.corrected(seen, denoiser.network(seen.given))
         result = denoiser.left(front.back(there, seen))
         self._state = front.keep(after, (there, seen.long, seen.estimate), control)
         self.seen, self.facts = seen, {name: float(value) for name, value in facts.items()}

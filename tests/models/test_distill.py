@@ -17,19 +17,22 @@ from scgn.checkpoint import CheckpointError, describe, load_network, save_checkp
 from scgn.network import Network
 from scgn.peers.peer import Peer
 from scgn.sizes import STUDENTS, Size
-from scgn.student import QUARTER, Student, line_means
+from scgn.stream.facts import SEEN
+from scgn.student import QUARTER, Student
 from scgn.train import Sitting, TrainingError, TrainingPlan
 from scgn.train.command import seconds_per_step
-from scgn.train.data import Pairs, draw, pairs
+from scgn.train.data import Pairs, pairs
+from scgn.train.plan import MoviePlan
 from scgn.train.run import checkpoints
 from scgn.train.state import begin
 from scgn.train.teacher import Teacher
-from scgn.wiener import wiener
 
 CPU = torch.device("cpu")
 SHORT = TrainingPlan(
-    size="preview", steps=2, sides_px=(16,), pixels_per_step=2 * 16 * 16, teacher="tiny-clean"
-)
+    size="preview", steps=2, sides_px=(16,), movies=MoviePlan(frames=6, movies=0.03, looks=3),
+    teacher="tiny-clean",
+)  # fmt: skip
+LOOKS = 3 * 2  # of two movies
 
 
 def frames(*shape: int, seed: int = 0) -> Tensor:
@@ -51,14 +54,14 @@ def test_student_keeps_the_side_of_its_frames(inputs) -> None:
 def test_student_network_takes_any_frame(design, shape) -> None:
     network = build_network(replace(design, size=Size(8, 1))).eval()
     with torch.inference_mode():
-        result = network(frames(2, 1, *shape))
+        result = network(frames(2, len(SEEN), *shape))
     assert result.shape == (2, 1, *shape)
     assert result.isfinite().all()
 
 
 @torch.inference_mode()
-def test_student_sees_four_times_as_far_and_lines_whole() -> None:
-    """Four convolutions reach four positions of four pixels; a line's mean reaches its end."""
+def test_student_sees_four_times_as_far() -> None:
+    """Four convolutions reach four positions of four pixels, and no pixel beyond."""
     student = shaken(Student(Size(32, 1)), seed=0)
     before = frames(1, 1, 96, 96)
     after = before.clone()
@@ -67,30 +70,15 @@ def test_student_sees_four_times_as_far_and_lines_whole() -> None:
     reach = range(4 * (48 // QUARTER - 4), 4 * (48 // QUARTER + 5))
     near = torch.zeros(96, dtype=torch.bool)
     near[list(reach)] = True
-    beside = near[:, None] | near[None, :]
-    assert not changed[~beside].any(), "neither near nor on the pixel's lines"
-    assert changed[near][:, near].all()
-    assert changed[near].any(dim=0).all()
-    assert changed[:, near].any(dim=1).all()
-
-
-def test_lines_are_the_means_of_what_the_estimate_leaves() -> None:
-    given = frames(2, 2, 8, 12)
-    rest = given[:, 0] - given[:, 1]
-    lines = line_means(given)
-    assert torch.equal(lines[:, 0], rest.mean(1, keepdim=True).expand(2, 8, 12))
-    assert torch.equal(lines[:, 1], rest.mean(2, keepdim=True).expand(2, 8, 12))
-    alone = line_means(given[:, :1])
-    assert torch.equal(alone[:, 1], given[:, 0].mean(2, keepdim=True).expand(2, 8, 12))
+    assert torch.equal(changed, near[:, None] & near[None, :])
 
 
 @pytest.mark.parametrize("design", STUDENTS.values(), ids=STUDENTS)
-def test_fresh_student_gives_its_estimate(design) -> None:
+def test_fresh_student_leaves_the_estimate_as_it_is(design) -> None:
     network = build_network(design)
     network.start_flat()
-    noisy = frames(1, 1, 32, 32)
     with torch.inference_mode():
-        torch.testing.assert_close(network.eval()(noisy), wiener(noisy), rtol=0, atol=0)
+        assert not network.eval()(frames(1, len(SEEN), 32, 32)).any()
 
 
 # ---- teachers ----
@@ -99,7 +87,7 @@ def test_fresh_student_gives_its_estimate(design) -> None:
 def taught(share: float) -> tuple[Pairs, Pairs, Tensor]:
     """Frames before and after a teacher with that share, and the teacher's own result."""
     plan = replace(SHORT, teacher_share=share)
-    data = pairs(plan, draw(plan, 0))
+    data = pairs(plan, 0)
     with torch.inference_mode():
         result = load_network("tiny-clean").network(data.given)
     return data, Teacher(plan, CPU)(data), result
@@ -126,7 +114,7 @@ def test_teacher_with_half_stands_in_the_middle() -> None:
 
 def test_teacher_in_half_precision_gives_float32() -> None:
     plan = replace(SHORT, precision="bfloat16", teacher_share=1.0)
-    data = pairs(plan, draw(plan, 0))
+    data = pairs(plan, 0)
     exact = Teacher(replace(plan, precision="float32"), CPU)(data).wanted
     rounded = Teacher(plan, CPU)(data).wanted
     assert rounded.dtype == torch.float32
@@ -152,6 +140,13 @@ def test_teacher_of_other_units_is_refused(tmp_path, network_of) -> None:
     with pytest.raises(TrainingError, match=r"counts\.safetensors") as raised:
         Teacher(replace(SHORT, teacher=str(path)), CPU)
     assert "expected ('clean', 'noise'), got ('clean', 'counts')" in str(raised.value)
+
+
+def test_teacher_that_sees_something_else_is_refused(tmp_path, network_of) -> None:
+    path, network = tmp_path / "alone.safetensors", network_of(residual="image")
+    save_checkpoint(path, network, describe(network, "alone"))
+    with pytest.raises(TrainingError, match=r"expected one that sees 11 channels, got 1"):
+        Teacher(replace(SHORT, teacher=str(path)), CPU)
 
 
 def test_missing_teacher_is_refused() -> None:
@@ -198,14 +193,14 @@ def test_teacher_counts_in_the_work_of_a_step(monkeypatch) -> None:
 
     monkeypatch.setattr(Teacher, "__call__", counted)
     assert seconds_per_step(SHORT, CPU) > 0
-    assert calls == [2] * 5
+    assert calls == [LOOKS] * 5
 
 
 # ---- the command ----
 
 
 def command(out: Path, *flags: str, teacher: str = "tiny-clean") -> list[str]:
-    small = ["--threads", "1", "--device", "cpu", "--sides", "32", "--pixels-per-step", "1024"]
+    small = ["--threads", "1", "--device", "cpu", "--sides", "32", "--movies", "0.06"]
     run = ["--teacher", teacher, "--steps", "2", "--out", str(out)]
     return ["distill", *run, *small, *flags]
 
@@ -233,7 +228,7 @@ def test_distill_writes_a_student_that_names_its_teacher(tmp_path, capsys) -> No
 
 
 def test_distill_names_a_teachers_file_and_not_its_folder(tmp_path, network_of, capsys) -> None:
-    path, network = tmp_path / "mine.safetensors", network_of(residual="wiener")
+    path, network = tmp_path / "mine.safetensors", network_of(residual="stream")
     save_checkpoint(path, network, describe(network, "mine"))
     out = tmp_path / "run"
     assert main(command(out, "--teacher-share", "1", teacher=str(path))) == 0

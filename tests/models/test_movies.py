@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from scgn.noise import NoiseModel
 from scgn.simulate.atoms import render
 from scgn.simulate.movies import Movies, draw_movies
 from scgn.simulate.movies.camera import MANY_E, arrivals, draw_dose, with_defects
@@ -48,6 +49,17 @@ def all_fields(movies: Movies) -> list[Tensor]:
 
 
 # ---- the whole ----
+
+
+def test_a_calibrated_camera_replaces_the_drawn_ones() -> None:
+    """Its noise at every signal, and none of a drawn camera's blur or gain."""
+    camera = NoiseModel(gain_adu_per_e=3.0, read_noise_adu=20.0)
+    recipe = replace(VACUUM, still=replace(PLAIN_CAMERA, blur_px=(0.8, 0.8)))
+    movies = draw_movies(rng_of(8), 2, 40, 32, recipe, camera)
+    signal, noise = movies.clean[:, 0], (movies.noisy - movies.clean).std(dim=1)
+    assert movies.gain_adu_per_e.tolist() == [3.0, 3.0]
+    ratio = noise.numpy() / camera.point_sigma(signal.numpy())
+    assert float(ratio.mean()) == pytest.approx(1, abs=0.02)
 
 
 def test_same_numbers_give_the_same_movies() -> None:

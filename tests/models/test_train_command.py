@@ -15,9 +15,10 @@ from scgn.checkpoint import load_network
 from scgn.noise import NoiseModel
 from scgn.train import named_plan
 from scgn.train.curves import read_log
-from scgn.train.data import draw
+from scgn.train.data import draw, pairs, validation_pairs
+from scgn.train.plan import MoviePlan
 
-SMALL = ["--threads", "1", "--sides", "24", "--pixels-per-step", "1152", "--device", "cpu"]
+SMALL = ["--threads", "1", "--sides", "24", "--movies", "0.04", "--device", "cpu"]
 QUIET_CAMERA = NoiseModel(gain_adu_per_e=1e-4, read_noise_adu=0.5)
 
 
@@ -34,9 +35,10 @@ def test_run_writes_weights_log_and_curves(tmp_path, capsys) -> None:
     assert printed == [str(tmp_path / "weights.safetensors"), str(tmp_path / "curves.png")]
     rows = read_log(tmp_path)
     assert [row["step"] for row in rows] == [1, 2, 3]
-    assert all(np.isfinite(row["error"]) and np.isfinite(row["gain_db"]) for row in rows)
+    assert all(np.isfinite(row["error"]) and np.isfinite(row["above_flat_db_15"]) for row in rows)
     training = load_network(printed[0]).provenance.training
-    assert training["parameters"] == 26_881
+    assert training["parameters"] == 28_177
+    assert training["plan"]["movies"] == {"frames": 18, "movies": 0.04, "looks": 9}
     assert training["device"] == "CPU, 1 thread(s)"
 
 
@@ -77,10 +79,19 @@ def test_own_camera_replaces_the_drawn_detectors(tmp_path) -> None:
     assert main([*command, "--out", str(out)]) == 0
     plan = load_network(str(out / "weights.safetensors")).provenance.training["plan"]
     assert plan["camera"] == identity
-    drawn = draw(named_plan("ours", sides_px=(64,)), 0, QUIET_CAMERA)
+    drawn = draw(named_plan("ours", sides_px=(64,), target="atom_map"), 0, QUIET_CAMERA)
     noise = (drawn.noisy - drawn.clean).std(dim=(1, 2, 3))
     expected = QUIET_CAMERA.point_sigma(drawn.clean.mean(dim=(1, 2, 3)).numpy())
     np.testing.assert_allclose(noise.numpy(), expected, rtol=0.05)
+
+
+def test_own_camera_is_in_what_steps_and_validation_look_at() -> None:
+    """Half a count of read noise and next to no gain: what is seen is in its units."""
+    plan = named_plan("ours", sides_px=(32,), movies=MoviePlan(frames=6, movies=0.0625, looks=3))
+    drawn, mine = (pairs(plan, 0, camera) for camera in (None, QUIET_CAMERA))
+    assert not torch.equal(drawn.given, mine.given)
+    looks = {id(camera): validation_pairs(plan, camera) for camera in (None, QUIET_CAMERA)}
+    assert not torch.equal(*(data.wanted for data in looks.values()))
 
 
 @pytest.mark.parametrize(

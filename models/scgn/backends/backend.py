@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from scgn.deploy import DeployGraph
+from scgn.deploy import Graph
 from scgn.deploy.signature import Signature
 
 Tensors = Sequence[Tensor]
@@ -66,10 +66,10 @@ class Backend(Protocol):
     def version(self) -> str:
         """Of the runtime; another version builds anew. BackendError when it cannot be had."""
 
-    def build(self, graph: DeployGraph, progress: Progress) -> bytes:
+    def build(self, graph: Graph, progress: Progress) -> bytes:
         """What `load` needs, to be kept on disk; empty where nothing can be kept."""
 
-    def load(self, built: bytes, graph: DeployGraph, device: torch.device, threads: int) -> Engine:
+    def load(self, built: bytes, graph: Graph, device: torch.device, threads: int) -> Engine:
         """The engine of what `build` made of the same graph. threads: CPU threads, 0 for all."""
 
 

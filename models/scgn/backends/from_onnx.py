@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from scgn.backends.backend import Progress, runtime
-from scgn.deploy import DeployGraph
+from scgn.deploy import Graph
 from scgn.deploy.export import onnx_bytes
 
 
@@ -25,7 +25,7 @@ class FromOnnx:
     def version(self) -> str:
         return str(self.runtime().__version__)
 
-    def build(self, graph: DeployGraph, progress: Progress) -> bytes:
+    def build(self, graph: Graph, progress: Progress) -> bytes:
         self.version()  # no export for a runtime that is not there
         progress("exporting to ONNX")
         return onnx_bytes(graph)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from scgn.backends.backend import Context, Rebound, Tensors
 from scgn.backends.from_onnx import FromOnnx
-from scgn.deploy import DeployGraph
+from scgn.deploy import Graph
 from scgn.deploy.signature import Signature, signature_of
 
 
@@ -44,9 +44,7 @@ class OnnxRuntime(FromOnnx):
     name = "onnxruntime"
     modules = ("onnxruntime",)
 
-    def load(
-        self, built: bytes, graph: DeployGraph, device: torch.device, threads: int
-    ) -> OnnxEngine:
+    def load(self, built: bytes, graph: Graph, device: torch.device, threads: int) -> OnnxEngine:
         onnxruntime = self.runtime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or torch.get_num_threads()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scgn.backends.backend import Context, Rebound, Tensors
 from scgn.backends.from_onnx import FromOnnx
-from scgn.deploy import DeployGraph
+from scgn.deploy import Graph
 from scgn.deploy.signature import Signature, signature_of
 
 # OpenVINO reports its use over the network when it finds the package for it; an instrument's
@@ -66,7 +66,7 @@ class OpenVino(FromOnnx):
         return "BF16" in core(self.runtime()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
     def load(
-        self, built: bytes, graph: DeployGraph, device: torch.device, threads: int
+        self, built: bytes, graph: Graph, device: torch.device, threads: int
     ) -> OpenVinoEngine:
         openvino = self.runtime()
         settings = {

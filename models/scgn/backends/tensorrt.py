@@ -14,7 +14,7 @@ import torch
 from scgn.backends.backend import BackendError, Context, Progress, Tensors
 from scgn.backends.from_onnx import FromOnnx
 from scgn.backends.torched import captured
-from scgn.deploy import DeployGraph
+from scgn.deploy import Graph
 from scgn.deploy.signature import Signature, signature_of
 
 WORKSPACE_BYTES = 8 << 30
@@ -50,7 +50,7 @@ class Plans(FromOnnx):
 
     devices: tuple[str, ...] = ("cuda",)
 
-    def build(self, graph: DeployGraph, progress: Progress) -> bytes:
+    def build(self, graph: Graph, progress: Progress) -> bytes:
         content = super().build(graph, progress)
         progress("building the plan")
         return self.plan(content, progress)
@@ -91,9 +91,7 @@ class Plans(FromOnnx):
             config.clear_flag(trt.BuilderFlag.TF32)
         return config
 
-    def load(
-        self, built: bytes, graph: DeployGraph, device: torch.device, threads: int
-    ) -> PlanEngine:
+    def load(self, built: bytes, graph: Graph, device: torch.device, threads: int) -> PlanEngine:
         trt = self.runtime()
         logger = trt.Logger(trt.Logger.ERROR)
         reader = trt.Runtime(logger)

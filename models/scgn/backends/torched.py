@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scgn.backends.backend import Context, Progress, Rebound, Tensors
-from scgn.deploy import DeployGraph
+from scgn.deploy import Graph
 from scgn.deploy.signature import Signature, signature_of
 
 WARM_CALLS = 3  # before a capture: libraries pick their kernels and take their workspaces
@@ -80,7 +80,7 @@ def captured(run: Callable[[], None]) -> Context:
     return Captured(graph, run)
 
 
-def own_forward(graph: DeployGraph) -> Callable[..., tuple[Tensor, ...]]:
+def own_forward(graph: Graph) -> Callable[..., tuple[Tensor, ...]]:
     """The graph's forward as code of its own: of one code PyTorch compiles eight forms (shapes,
     precisions, weights) and refuses the ninth.
     """
@@ -90,7 +90,7 @@ def own_forward(graph: DeployGraph) -> Callable[..., tuple[Tensor, ...]]:
     return types.MethodType(own, graph)
 
 
-def on_device(graph: DeployGraph, device: torch.device) -> DeployGraph:
+def on_device(graph: Graph, device: torch.device) -> Graph:
     """A copy of the graph's weights and constants on a device, convolutions channels last."""
     moved = copy.deepcopy(graph).to(device)
     moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -113,7 +113,7 @@ class Torch:
     def version(self) -> str:
         return torch.__version__
 
-    def build(self, graph: DeployGraph, progress: Progress) -> bytes:
+    def build(self, graph: Graph, progress: Progress) -> bytes:
         return b""
 
 
@@ -129,9 +129,7 @@ class Eager(Torch):
     def __init__(self, captures: bool = True) -> None:
         self._captures = captures
 
-    def load(
-        self, built: bytes, graph: DeployGraph, device: torch.device, threads: int
-    ) -> TorchEngine:
+    def load(self, built: bytes, graph: Graph, device: torch.device, threads: int) -> TorchEngine:
         return TorchEngine(signature_of(graph), on_device(graph, device), device, self._captures)
 
 
@@ -145,9 +143,7 @@ class Inductor(Torch):
     name = "inductor"
     aside = True
 
-    def load(
-        self, built: bytes, graph: DeployGraph, device: torch.device, threads: int
-    ) -> TorchEngine:
+    def load(self, built: bytes, graph: Graph, device: torch.device, threads: int) -> TorchEngine:
         options: dict[str, Any] = {"fullgraph": True, "dynamic": False}
         if device.type == "cuda":
             options["mode"] = "max-autotune-no-cudagraphs"

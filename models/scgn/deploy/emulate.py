@@ -15,7 +15,7 @@ from torch import Tensor, fx
 from torch.utils._pytree import tree_map
 
 from scgn.deploy.export import program
-from scgn.deploy.graph import DeployGraph
+from scgn.deploy.make import Graph
 from scgn.deploy.recipe import DeployError
 
 HALF = torch.float16
@@ -73,7 +73,7 @@ def _wide(value: Any) -> Any:
 
 
 @torch.no_grad()
-def emulated(graph: DeployGraph, inputs: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Extremes]:
+def emulated(graph: Graph, inputs: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Extremes]:
     """What a float16 graph gives for its INPUTS, and the largest half value on the way.
 
     Raises DeployError for a graph of another precision.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from scgn.deploy.graph import DeployGraph
+from scgn.deploy.make import Graph
 from scgn.deploy.recipe import DeployError
 from scgn.deploy.references import NAMES, references
 from scgn.deploy.signature import signature_of
@@ -25,23 +25,26 @@ OPSET = 20  # the first that may reflect-pad and pool every dtype we use
 ALLOWED = frozenset(
     f"aten.{name}"
     for name in (
-        "_assert_tensor_metadata.default", "_to_copy.default",
-        "add.Tensor", "add.Scalar", "alias.default", "amax.default",
-        "avg_pool2d.default", "bmm.default", "cat.default", "clamp.default", "clone.default",
-        "convolution.default", "div.Tensor", "eq.Scalar", "expand.default", "flip.default",
-        "floor.default", "ge.Scalar", "gt.Scalar", "index_select.default", "lt.Scalar",
-        "mean.dim", "mul.Scalar", "mul.Tensor", "neg.default", "permute.default",
-        "pixel_shuffle.default", "pixel_unshuffle.default", "reflection_pad2d.default",
+        "_assert_tensor_metadata.default", "_to_copy.default", "abs.default", "add.Tensor",
+        "add.Scalar", "alias.default", "amax.default", "amin.default", "avg_pool2d.default",
+        "bitwise_and.Tensor", "bmm.default", "cat.default", "clamp.default", "clone.default",
+        "constant_pad_nd.default", "convolution.default", "cos.default", "div.Tensor",
+        "eq.Scalar", "exp.default", "expand.default", "flip.default", "floor.default",
+        "full_like.default", "ge.Scalar", "ge.Tensor", "gt.Scalar", "gt.Tensor",
+        "index_select.default", "le.Scalar", "le.Tensor", "log.default", "lt.Scalar", "lt.Tensor",
+        "maximum.default", "mean.dim", "minimum.default", "mm.default", "mul.Scalar",
+        "mul.Tensor", "neg.default", "permute.default", "pixel_shuffle.default",
+        "pixel_unshuffle.default", "reciprocal.default", "reflection_pad2d.default",
         "relu.default", "round.default", "rsqrt.default", "select.int", "sigmoid.default",
-        "slice.Tensor", "sqrt.default", "squeeze.dims", "sub.Tensor", "sum.dim_IntList",
-        "topk.default", "transpose.int", "unsqueeze.default", "view.default", "where.self",
-        "full_like.default", "mm.default",
+        "sin.default", "slice.Tensor", "split_with_sizes.default", "sqrt.default", "squeeze.dims",
+        "sub.Tensor", "sum.dim_IntList", "topk.default", "transpose.int", "unsqueeze.default",
+        "view.default", "where.self",
     )
 )  # fmt: skip
 GETITEM = "<built-in function getitem>"
 
 
-def sample(graph: DeployGraph) -> tuple[Tensor, ...]:
+def sample(graph: Graph) -> tuple[Tensor, ...]:
     """Inputs of the right shapes and dtypes, in the graph's order: a frame of zeros, references
     that change nothing, a state that knows nothing.
     """
@@ -53,7 +56,7 @@ def sample(graph: DeployGraph) -> tuple[Tensor, ...]:
     )
 
 
-def program(graph: DeployGraph) -> ExportedProgram:
+def program(graph: Graph) -> ExportedProgram:
     """The graph as PyTorch exports it, decomposed; DeployError when it holds what it may not."""
     with quiet():
         exported = torch.export.export(graph, sample(graph), strict=False)
@@ -85,7 +88,7 @@ def complex_nodes(exported: ExportedProgram) -> list[str]:
     return [name for name, value in values if isinstance(value, Tensor) and value.is_complex()]
 
 
-def onnx_bytes(graph: DeployGraph) -> bytes:
+def onnx_bytes(graph: Graph) -> bytes:
     """The graph in ONNX, weights inside; what goes in and out has the graph's own names."""
     with quiet():
         exported = torch.onnx.export(

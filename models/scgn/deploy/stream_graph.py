@@ -13,7 +13,7 @@ from scgn.deploy.references import corrected
 from scgn.deploy.signature import NEW
 from scgn.network import Network
 from scgn.stream.facts import CONTROL, Facts
-from scgn.stream.front import LONG_SCALE, Front, State
+from scgn.stream.front import Front, State
 from scgn.stream.state import STATE
 
 FINITE = 3e38
@@ -49,7 +49,7 @@ class StreamGraph(nn.Module):
         control = control.to(self.recipe.wide)
         before = State(*state)
         seen, after, facts = self.front(counts[:, None], clean, (noise_power, law), control, before)
-        there = seen.base + self.correction(seen.given) * seen.scale / LONG_SCALE
+        there = self.front.corrected(seen, self.correction(seen.given))
         after = self.front.keep(after, (there, seen.long, seen.estimate), control)
         show = control[:, CONTROL.index("show"), None, None, None]
         other = torch.where(show > 1.5, seen.estimate, seen.long)
@@ -70,10 +70,8 @@ class StreamGraph(nn.Module):
         return (pixels_of(result[:, 0], self.recipe.output_dtype), row, *kept)
 
     def correction(self, given: Tensor) -> Tensor:
-        """What the network adds to the estimate, in its own units; its mean is 0: the level is the
-        frame's own, whatever a network makes of it.
-        """
+        """What the network adds to the estimate, in its own units."""
         if self.recipe.precision == "float16":
             given = given.clamp(-GIVEN_MAX, GIVEN_MAX)
         result: Tensor = self.body(given.to(self.recipe.dtype)).to(self.recipe.wide)
-        return result - result.mean(dim=(-2, -1), keepdim=True)
+        return result

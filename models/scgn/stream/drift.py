@@ -20,6 +20,7 @@ REACH = 8  # px, of the grid of shifts
 NEWTON = 3  # steps, of half a pixel at most
 SURE_PX2 = 0.5  # variance of the grid's answer below which the steps are taken
 TAIL = 12.0  # nats that a jump costs: chance finds about 6 among the grid's places
+CHANCE = 3.0  # standard errors of a match
 TRUST_MIN = 0.02  # of what a mean of noise alone promises
 MODEL = 0.1  # of the signal's power is not what the mean says: atoms jiggle
 LOWEST_BINS = 2.5  # nearer to zero frequency lies the illumination
@@ -124,9 +125,13 @@ class Drift(nn.Module):
         slope, bend, cross, value = self.derivatives(re, im, place)
         _, exact = solved(bend + 1 / prior.pp, cross, slope)
         variance = torch.minimum(sure * exact + (1 - sure) * variance, prior.pp)
-        place = known * place + (1 - known) * prior.position
-        variance = known * variance + (1 - known) * prior.pp
-        return prior.corrected(place, variance), Match(known * value / trust, known * expected)
+        # Chance alone finds two; what nothing says anything of stays where it was expected.
+        value = value / trust
+        said = torch.where(agreement > 0, agreement, value)
+        heard = known * (said > CHANCE * expected.sqrt()).to(place.dtype)
+        place = heard * place + (1 - heard) * prior.position
+        variance = heard * variance + (1 - heard) * prior.pp
+        return prior.corrected(place, variance), Match(known * value, known * expected)
 
     def tailed(self, away: Tensor, variance: Tensor) -> Tensor:
         """Slope of the prior, none beyond its tail."""

@@ -19,6 +19,7 @@ from scgn.stream.facts import CONTROL, PROBED
 from scgn.stream.fill import Fill, Filled
 from scgn.stream.grid import TINY, Grid, beside_axes, phase, power_of, turned
 from scgn.stream.law import Law, law_of, learned
+from scgn.stream.linear import wide
 from scgn.stream.means import Means, RunningMeans
 from scgn.stream.noise import Noise
 from scgn.stream.numbers import Numbers
@@ -36,6 +37,7 @@ SKEW_MAX = 100.0  # of a pixel: a few electrons in a frame
 # What brings each channel of a network's input to about 1 in noise units.
 SHORT_SCALE = (1.4, 2.0, 2.8)
 LONG_SCALE, CHANGE_SCALE, AGE_SCALE = 4.0, 0.25, 0.2
+WIDE_PX = 16  # blocks; a network corrects nothing that varies over more than some of them
 SEEN_MAX = 200.0  # a defect that nobody named must not drown the rest
 
 Calibrated = tuple[Tensor, Tensor]  # `noise_power` and `law` of `scgn.deploy.references`
@@ -110,7 +112,7 @@ class Front(nn.Module):
         self.fill = Fill(*shape, camera_dtype)
         self.noise, self.estimate = Noise(self.grid), Estimate(self.grid)
         self.drift, self.means = Drift(self.grid), RunningMeans(self.grid)
-        self.restore = Restore(self.grid)
+        self.restore, self.wide = Restore(self.grid), wide(shape, WIDE_PX)
         self.register_buffer("row_places", torch.arange(shape[0]).double())
         self.register_buffer("column_places", torch.arange(shape[1]).double())
 
@@ -346,6 +348,21 @@ class Front(nn.Module):
         return Seen(whole, base, estimate, long, scale, frame.level, track.position), many
 
     # After the network.
+
+    def corrected(self, seen: Seen, correction: Tensor) -> Tensor:
+        """The estimate with a network's correction, less its level, (B,1,H,W) counts.
+
+        What is wide in the correction goes: means of regions are the estimate's, which keeps them,
+        whatever a network makes of them; and the level is the frame's own.
+        """
+        there: Tensor = seen.base + self.narrow(correction) * seen.scale / LONG_SCALE
+        return there
+
+    def narrow(self, correction: Tensor) -> Tensor:
+        """A correction without what is wide in it."""
+        rest = correction - self.wide(correction)
+        narrow: Tensor = rest - rest.mean(dim=(-2, -1), keepdim=True)
+        return narrow
 
     def back(self, there: Tensor, seen: Seen) -> Tensor:
         """A result in the means' coordinates, less its level -> counts of the frame's own."""

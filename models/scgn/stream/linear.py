@@ -46,7 +46,8 @@ def binomial(side: int, steps: int) -> Tensor:
     for shift, weight in ((-1, 0.25), (0, 0.5), (1, 0.25)):
         place = (torch.arange(side) + shift).clamp(0, side - 1)
         once[torch.arange(side), place] += weight
-    return torch.linalg.matrix_power(once, steps)
+    whole: Tensor = torch.linalg.matrix_power(once, steps)
+    return whole
 
 
 def transfer(frequency: Tensor, block: int, steps: int) -> Tensor:
@@ -69,6 +70,12 @@ def blocked(shape: tuple[int, int], block: int) -> Separable:
 def repeated(shape: tuple[int, int], block: int) -> Separable:
     """Each block's value over its px."""
     return Separable(*(repeats(side, block) for side in shape))
+
+
+def wide(shape: tuple[int, int], block: int) -> Separable:
+    """What varies over some blocks of px and more, at every px."""
+    matrices = (repeats(n, block) @ binomial(-(-n // block), 2) @ blocks(n, block) for n in shape)
+    return Separable(*matrices)
 
 
 def smoothed(shape: tuple[int, int], steps: int) -> Separable:
