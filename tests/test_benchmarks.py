@@ -38,7 +38,7 @@ def test_gpu_stage_trains_what_ships_first() -> None:
     assert {plan.target for plan in found.values()} == {"clean", "atom_map"}
     assert found["paper-recipe"].precision == "float32", "raw counts lose their digits in bfloat16"
     for plan in found.values():
-        assert plan.design.inputs == (2 if plan.target == "clean" else 1)
+        assert plan.design.inputs == (11 if plan.target == "clean" else 1)
         assert plan.steps >= 12_000
 
 
