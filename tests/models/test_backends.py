@@ -5,6 +5,7 @@ The reference is the graph itself as PyTorch runs it, so nothing here says that 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from graphs import inputs_of, state_of
 from networks import shaken
 from torch import Tensor
 
@@ -22,14 +24,14 @@ from scgn.backends.onnx_runtime import OnnxRuntime
 from scgn.backends.openvino import OpenVino
 from scgn.calibration import Calibration, build_calibration
 from scgn.checkpoint import Checkpoint, checkpoint_of, describe
-from scgn.deploy import DeployGraph, DeployRecipe, deploy
+from scgn.deploy import DeployRecipe, Graph, deploy
 from scgn.deploy.counts import as_raw
-from scgn.deploy.graph import INPUTS, OUTPUTS
-from scgn.deploy.references import references
-from scgn.deploy.signature import Signature
+from scgn.deploy.export import onnx_bytes
+from scgn.deploy.signature import signature_of
 from scgn.metrics import psnr_db
 from scgn.network import SCGN
 from scgn.sizes import Design, Size
+from scgn.stream.facts import Facts
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SHAPE = (16, 24)
@@ -41,13 +43,21 @@ ON_CUDA = tuple(name for name, backend in BACKENDS.items() if "cuda" in backend.
 class Slot:
     """Memory of one context; a frame's pixels and a calibration are written into it in place."""
 
-    recipe: DeployRecipe
+    graph: Graph
     inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, Tensor]
+    outputs: tuple[Tensor, ...]
 
     def show(self, pixels: np.ndarray, calibration: Calibration | None = None) -> None:
-        known = references(calibration, self.recipe.shape).tensors()
-        for place, value in zip(self.inputs, (as_raw(pixels, self.recipe), *known), strict=True):
+        """Of a stream that knows nothing yet."""
+        given = inputs_of(self.graph, pixels, calibration)
+        for place, value in zip(self.inputs, given, strict=True):
+            place.copy_(value)
+
+    def go_on(self) -> None:
+        """The state that came out goes in again."""
+        for place, value in zip(
+            reversed(self.inputs), reversed(state_of(self.outputs)), strict=False
+        ):
             place.copy_(value)
 
     def result(self) -> Tensor:
@@ -55,19 +65,17 @@ class Slot:
         return self.outputs[0].to(CPU, copy=True)
 
 
-def slot_of(recipe: DeployRecipe, device: torch.device = CPU) -> Slot:
-    signature = Signature(INPUTS, OUTPUTS)
-    known = references(None, recipe.shape).to(device, recipe.wide)
-    denoised, facts = signature.blank_outputs(recipe, device)
-    inputs = signature.blank("raw", recipe, device), *known.tensors()
-    return Slot(recipe, inputs, (denoised, facts))
+def slot_of(graph: Graph, device: torch.device = CPU) -> Slot:
+    pixels = np.zeros(graph.recipe.shape, graph.recipe.camera_dtype)
+    inputs = tuple(value.to(device, copy=True) for value in inputs_of(graph, pixels))
+    return Slot(graph, inputs, signature_of(graph).blank_outputs(graph.recipe, device))
 
 
-def camera_frame(seed: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
-    """Counts of a scene with structure, other noise and another level for each seed."""
-    rng = np.random.default_rng(seed)
+def camera_frame(scene: int, shape: tuple[int, int] = SHAPE, seed: int | None = None) -> np.ndarray:
+    """Counts with structure, another level for each scene, and other noise for each seed."""
+    rng = np.random.default_rng(scene if seed is None else seed)
     wave = np.sin(np.arange(shape[1]) / 2) * np.cos(np.arange(shape[0]) / 3)[:, None]
-    return rng.poisson(200 + 100 * seed + 60 * wave).astype("<u2")
+    return rng.poisson(200 + 100 * scene + 60 * wave).astype("<u2")
 
 
 def camera_calibration(shape: tuple[int, int] = SHAPE) -> Calibration:
@@ -81,27 +89,39 @@ def camera_calibration(shape: tuple[int, int] = SHAPE) -> Calibration:
 
 
 def scgn() -> Checkpoint:
-    network = shaken(SCGN(Size(8, 1), "wiener"), seed=0)
+    """Sees one frame."""
+    network = shaken(SCGN(Size(8, 1), "image"), seed=0)
     return checkpoint_of(network, describe(network, "small"))
 
 
 def student() -> Checkpoint:
-    network = shaken(build_network(Design("student4", Size(8, 1), "wiener")), seed=0)
+    """Knows its stream."""
+    network = shaken(build_network(Design("student4", Size(8, 1), "stream")), seed=0)
     return checkpoint_of(network, describe(network, "small"))
 
 
 @torch.inference_mode()
-def own_result(graph: DeployGraph, slot: Slot) -> tuple[Tensor, Tensor]:
-    """What the graph itself makes of the slot's inputs: the denoised frame and the facts."""
-    denoised, facts = graph(*slot.inputs)
-    return denoised, facts
+def own_result(slot: Slot) -> tuple[Tensor, ...]:
+    """What the graph itself makes of the slot's inputs."""
+    outputs: tuple[Tensor, ...] = slot.graph(*slot.inputs)
+    return outputs
 
 
-def engine_of(
-    backend: Backend, graph: DeployGraph, device: torch.device = CPU
-) -> tuple[DeployGraph, Engine]:
+def engine_of(backend: Backend, graph: Graph, device: torch.device = CPU) -> tuple[Graph, Engine]:
     """Built and loaded, beside its graph."""
     return graph, backend.load(backend.build(graph, ignore), graph, device, 1)
+
+
+@pytest.fixture(scope="module")
+def exported() -> Callable[[Callable[[], Checkpoint]], tuple[Graph, bytes]]:
+    """A network's graph and its ONNX, which takes seconds and is the same for all that take it."""
+
+    @functools.cache
+    def export(network: Callable[[], Checkpoint]) -> tuple[Graph, bytes]:
+        graph = deploy(network(), DeployRecipe(SHAPE))
+        return graph, onnx_bytes(graph)
+
+    return export
 
 
 @pytest.fixture(
@@ -109,17 +129,20 @@ def engine_of(
     params=[(name, network) for name in ON_CPU for network in (scgn, student)],
     ids=lambda given: f"{given[0]}-{given[1].__name__}",
 )
-def made(request) -> tuple[DeployGraph, Engine]:
+def made(request, exported) -> tuple[Graph, Engine]:
     """A small network's graph and its engine, one of every CPU backend."""
     name, network = request.param
-    return engine_of(BACKENDS[name], deploy(network(), DeployRecipe(SHAPE)))
+    graph, content = exported(network)
+    return graph, BACKENDS[name].load(content, graph, CPU, 1)
 
 
-def assert_agrees(graph: DeployGraph, slot: Slot) -> None:
+def assert_agrees(slot: Slot) -> None:
     """The slot holds the graph's own result, within the rounding of float32."""
-    denoised, facts = own_result(graph, slot)
-    assert psnr_db(slot.result(), denoised) >= 100
-    torch.testing.assert_close(slot.outputs[1], facts, rtol=1e-5, atol=1e-4)
+    denoised, facts, *state = own_result(slot)
+    assert psnr_db(slot.result(), denoised) >= (90 if state else 100)
+    torch.testing.assert_close(slot.outputs[1], facts, rtol=1e-4 if state else 1e-5, atol=1e-4)
+    for got, want in zip(state_of(slot.outputs), state, strict=True):
+        assert (got - want).abs().max() <= 1e-4 * want.abs().max() + 1e-4
 
 
 # ---- one result, on memory that stays ----
@@ -127,16 +150,16 @@ def assert_agrees(graph: DeployGraph, slot: Slot) -> None:
 
 def test_engine_gives_what_the_graph_gives(made) -> None:
     graph, engine = made
-    slot = slot_of(graph.recipe)
+    slot = slot_of(graph)
     slot.show(camera_frame(0))
     engine.context(slot.inputs, slot.outputs).enqueue()
     assert slot.result().std() > 1
-    assert_agrees(graph, slot)
+    assert_agrees(slot)
 
 
 def test_new_pixels_in_the_same_memory_give_a_new_result(made) -> None:
     graph, engine = made
-    slot = slot_of(graph.recipe)
+    slot = slot_of(graph)
     context = engine.context(slot.inputs, slot.outputs)
     slot.show(camera_frame(0))
     context.enqueue()
@@ -144,12 +167,12 @@ def test_new_pixels_in_the_same_memory_give_a_new_result(made) -> None:
     slot.show(camera_frame(1))
     context.enqueue()
     assert (slot.result() - before).mean() > 50, "the second frame is brighter by 100 counts"
-    assert_agrees(graph, slot)
+    assert_agrees(slot)
 
 
 def test_new_calibration_in_the_same_memory_needs_no_new_engine(made) -> None:
     graph, engine = made
-    slot = slot_of(graph.recipe)
+    slot = slot_of(graph)
     context = engine.context(slot.inputs, slot.outputs)
     slot.show(camera_frame(0))
     context.enqueue()
@@ -157,12 +180,12 @@ def test_new_calibration_in_the_same_memory_needs_no_new_engine(made) -> None:
     slot.show(camera_frame(0), camera_calibration())
     context.enqueue()
     assert (before - slot.result()).mean() > 5, "the dark reference takes 20 counts away"
-    assert_agrees(graph, slot)
+    assert_agrees(slot)
 
 
 def test_contexts_of_one_engine_share_no_memory(made) -> None:
     graph, engine = made
-    first, second = slot_of(graph.recipe), slot_of(graph.recipe)
+    first, second = slot_of(graph), slot_of(graph)
     contexts = [engine.context(slot.inputs, slot.outputs) for slot in (first, second)]
     first.show(camera_frame(0))
     second.show(camera_frame(1), camera_calibration())
@@ -171,38 +194,57 @@ def test_contexts_of_one_engine_share_no_memory(made) -> None:
     assert not second.result().any(), "the second has not run yet"
     contexts[1].enqueue()
     assert torch.equal(first.result(), kept)
-    assert_agrees(graph, first)
-    assert_agrees(graph, second)
+    assert_agrees(first)
+    assert_agrees(second)
 
 
 def test_frame_of_nan_leaves_nothing_behind_for_the_next(made) -> None:
     graph, engine = made
-    slot = slot_of(graph.recipe)
+    slot = slot_of(graph)
     context = engine.context(slot.inputs, slot.outputs)
     slot.show(camera_frame(0))
     slot.inputs[1].fill_(torch.nan)
     context.enqueue()
-    assert not slot.result().isfinite().all()
+    assert not slot.outputs[1][0, 0].isfinite(), "the level"
     slot.show(camera_frame(0))
     context.enqueue()
-    assert_agrees(graph, slot)
+    assert_agrees(slot)
+
+
+def test_a_stream_goes_on_through_an_engine(made) -> None:
+    """Five frames, the state given back each time; the noise is of the stream from the second."""
+    graph, engine = made
+    if not signature_of(graph).temporal:
+        pytest.skip("a network that sees one frame")
+    slot, averaged = slot_of(graph), []
+    context = engine.context(slot.inputs, slot.outputs)
+    slot.show(camera_frame(0))
+    for seed in range(5):
+        slot.inputs[0].copy_(as_raw(camera_frame(1, seed=seed), graph.recipe))
+        context.enqueue()
+        assert_agrees(slot)
+        averaged.append(float(slot.outputs[1][0, Facts._fields.index("averaged")]))
+        slot.go_on()
+    assert averaged == pytest.approx([1, 2, 3, 4, 5], abs=0.3)
 
 
 def test_openvino_in_bfloat16_stays_close() -> None:
     graph, engine = engine_of(OpenVino(), deploy(scgn(), DeployRecipe(SHAPE, precision="bfloat16")))
-    slot = slot_of(graph.recipe)
+    slot = slot_of(graph)
     slot.show(camera_frame(0))
     engine.context(slot.inputs, slot.outputs).enqueue()
-    exact, _ = exact_result(scgn(), slot)
+    exact = exact_result(scgn(), slot)[0]
     assert psnr_db(slot.result(), exact) >= 45
 
 
-def exact_result(checkpoint: Checkpoint, slot: Slot) -> tuple[Tensor, Tensor]:
+def exact_result(checkpoint: Checkpoint, slot: Slot) -> tuple[Tensor, ...]:
     """Of the same inputs in float64, on the CPU."""
-    precise = slot_of(DeployRecipe(slot.recipe.shape, precision="float64"))
+    precise = slot_of(
+        deploy(checkpoint, DeployRecipe(slot.graph.recipe.shape, precision="float64"))
+    )
     for place, value in zip(precise.inputs, slot.inputs, strict=True):
         place.copy_(value)
-    return own_result(deploy(checkpoint, precise.recipe), precise)
+    return own_result(precise)
 
 
 # ---- which one runs ----
@@ -349,7 +391,7 @@ def on_gpu(test: Any) -> Any:
     return test
 
 
-def half_on_gpu(name: str, network: Callable[[], Checkpoint]) -> tuple[DeployGraph, Engine]:
+def half_on_gpu(name: str, network: Callable[[], Checkpoint]) -> tuple[Graph, Engine]:
     """In float16 with that backend; skipped where it does not run."""
     if reason := why_not(BACKENDS[name], CUDA):
         pytest.skip(reason)
@@ -363,16 +405,16 @@ def half_on_gpu(name: str, network: Callable[[], Checkpoint]) -> tuple[DeployGra
 def test_half_precision_on_a_gpu_follows_its_memory(name, network) -> None:
     """Captured once, enqueued for two frames and two calibrations: close to float64 each time."""
     graph, engine = half_on_gpu(name, network)
-    slot = slot_of(graph.recipe, CUDA)
+    slot = slot_of(graph, CUDA)
     context = engine.context(slot.inputs, slot.outputs)
     shape, results = graph.recipe.shape, []
     for seed, calibration in ((0, None), (1, None), (1, camera_calibration(shape))):
         slot.show(camera_frame(seed, shape), calibration)
         context.enqueue()
         torch.cuda.synchronize()
-        exact, facts = exact_result(network(), slot)
+        exact, facts, *_ = exact_result(network(), slot)
         assert psnr_db(slot.result(), exact) >= 70
-        torch.testing.assert_close(slot.outputs[1].cpu(), facts.float(), rtol=1e-3, atol=1e-2)
+        torch.testing.assert_close(slot.outputs[1].cpu(), facts.float(), rtol=1e-3, atol=2e-2)
         results.append(float(slot.result().mean()))
     assert results[1] - results[0] > 50
     assert results[1] - results[2] > 5
@@ -382,7 +424,7 @@ def test_half_precision_on_a_gpu_follows_its_memory(name, network) -> None:
 @pytest.mark.parametrize("name", ON_CUDA)
 def test_contexts_on_a_gpu_share_no_memory(name) -> None:
     graph, engine = half_on_gpu(name, scgn)
-    first, second = slot_of(graph.recipe, CUDA), slot_of(graph.recipe, CUDA)
+    first, second = slot_of(graph, CUDA), slot_of(graph, CUDA)
     contexts = [engine.context(slot.inputs, slot.outputs) for slot in (first, second)]
     first.show(camera_frame(0, graph.recipe.shape))
     second.show(camera_frame(1, graph.recipe.shape))
@@ -394,5 +436,5 @@ def test_contexts_on_a_gpu_share_no_memory(name) -> None:
                 context.enqueue()
     torch.cuda.synchronize()
     for slot in (first, second):
-        exact, _ = exact_result(scgn(), slot)
+        exact = exact_result(scgn(), slot)[0]
         assert psnr_db(slot.result(), exact) >= 70

@@ -35,13 +35,13 @@ def saved(folder: Path, network: Network) -> str:
 @pytest.fixture
 def scgn(tmp_path, network_of) -> str:
     """A small SCGN's file."""
-    return saved(tmp_path, network_of(residual="wiener"))
+    return saved(tmp_path, network_of(residual="image"))
 
 
 @pytest.fixture
 def student(tmp_path) -> str:
     """A small student's file."""
-    return saved(tmp_path, shaken(build_network(Design("student4", Size(8, 1), "wiener")), seed=0))
+    return saved(tmp_path, shaken(build_network(Design("student4", Size(8, 1), "none")), seed=0))
 
 
 def command(network: str, folder: Path, *flags: str) -> list[str]:

@@ -113,7 +113,7 @@ def test_every_file_that_a_graph_is_made_of_decides_its_key() -> None:
     found = {str(path.relative_to(root)) for path in sources()}
     for folder in ("deploy", "stream"):
         assert found >= {str(path.relative_to(root)) for path in (root / folder).glob("*.py")}
-    assert found >= {"units.py", "network.py", "wiener.py", "peers/unet.py", "student.py"}
+    assert found >= {"units.py", "network.py", "dft.py", "noise.py", "peers/unet.py", "student.py"}
     assert not {name for name in found if name.startswith(("pipeline", "backends", "train"))}
 
 

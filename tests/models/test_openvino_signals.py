@@ -27,7 +27,7 @@ from scgn.checkpoint import checkpoint_of, describe
 from scgn.deploy import DeployRecipe, deploy
 from scgn.sizes import Design, Size
 
-network = shaken(build_network(Design("student4", Size(8, 1), "wiener")), seed=0)
+network = shaken(build_network(Design("student4", Size(8, 1), "none")), seed=0)
 graph = deploy(checkpoint_of(network, describe(network, "small")), DeployRecipe((16, 16)))
 backend, cpu = BACKENDS["openvino"], torch.device("cpu")
 engines = [backend.load(backend.build(graph, lambda _: None), graph, cpu, 1)]

@@ -287,7 +287,7 @@ DTYPES = ("|u1", "<u2", ">u2", "<i2", "<u4", "<i4", "<f4")
 def network(tmp_path_factory) -> str:
     """A small network's file."""
     path = tmp_path_factory.mktemp("network") / "small.safetensors"
-    small = shaken(SCGN(Size(8, 1), "wiener"), seed=0)
+    small = shaken(SCGN(Size(8, 1), "image"), seed=0)
     save_checkpoint(path, small, describe(small, "small"))
     return str(path)
 

@@ -26,7 +26,7 @@ FORMS_OF_ONE_CODE = 8  # torch._dynamo.config.recompile_limit
 
 @pytest.mark.filterwarnings("ignore")  # the compiler's remarks
 def test_more_shapes_are_compiled_than_pytorch_keeps_of_one_code() -> None:
-    network = shaken(build_network(Design("student4", Size(8, 1), "wiener")), seed=0)
+    network = shaken(build_network(Design("student4", Size(8, 1), "none")), seed=0)
     checkpoint = checkpoint_of(network, describe(network, "small"))
     for place in range(FORMS_OF_ONE_CODE + 2):
         graph = deploy(checkpoint, DeployRecipe((16, 16 + 4 * place)))

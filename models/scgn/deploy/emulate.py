@@ -1,20 +1,22 @@
 """Half precision on a CPU as tensor cores do it: every operation in float32, its result rounded.
 
 For proofs without a GPU: that a float16 graph loses little, and that no feature leaves its range.
+Around the network's body every graph is in float32 anyway.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
-from scgn.deploy.export import program
+from scgn.deploy.export import decompositions, quiet
 from scgn.deploy.make import Graph
 from scgn.deploy.recipe import DeployError
 
@@ -74,14 +76,34 @@ def _wide(value: Any) -> Any:
 
 @torch.no_grad()
 def emulated(graph: Graph, inputs: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Extremes]:
-    """What a float16 graph gives for its INPUTS, and the largest half value on the way.
+    """What a float16 graph gives for its inputs, and the largest half value on the way.
 
     Raises DeployError for a graph of another precision.
     """
     if graph.recipe.precision != "float16":
         raise DeployError(f"precision: expected 'float16' to emulate, got {graph.recipe!r}")
-    module = program(graph).module(check_guards=False)
-    assert isinstance(module, fx.GraphModule)
-    interpreter = HalfInterpreter(module)
-    outputs: tuple[Tensor, ...] = tuple(interpreter.run(*inputs))
-    return outputs, interpreter.extremes
+    body = HalfBody(graph.body)
+    # A copy of the graph alone, whose body is another: its weights are nobody's to write to.
+    twin = copy.copy(graph)
+    twin._modules = graph._modules | {"body": body}
+    outputs: tuple[Tensor, ...] = tuple(twin(*inputs))
+    return outputs, body.extremes
+
+
+class HalfBody(nn.Module):
+    """A graph's body, run in emulated half precision."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self._whole = [body]  # in a list: no module of this one
+        self.extremes = Extremes(0.0, "")
+
+    def forward(self, given: Tensor) -> Tensor:
+        with quiet():
+            exported = torch.export.export(self._whole[0], (given,), strict=False)
+            module = exported.run_decompositions(decompositions()).module(check_guards=False)
+        assert isinstance(module, fx.GraphModule)
+        interpreter = HalfInterpreter(module)
+        result: Tensor = interpreter.run(given)
+        self.extremes = interpreter.extremes
+        return result
