@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 
-from scgn.network import Network
+from scgn.checkpoint import describe, save_checkpoint
+from scgn.network import SCGN, Network
+from scgn.sizes import Size
 
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 
@@ -23,3 +26,12 @@ def shaken(network: AnyNetwork, seed: int) -> AnyNetwork:
                 fan_in = max(1, value[0].numel()) if value.dim() else 1
                 value.copy_((2 * noise - 1) * (3 / fan_in) ** 0.5)
     return network.eval()
+
+
+def single_frame_networks(folder: Path) -> list[Path]:
+    """Two networks that see one frame alone, so that a frame tells which of them made it."""
+    paths = [folder / f"single-{name}.safetensors" for name in ("one", "two")]
+    for seed, path in enumerate(paths):
+        network = shaken(SCGN(Size(channels=8, blocks=1), "image"), seed)
+        save_checkpoint(path, network, describe(network, path.stem))
+    return paths

@@ -194,7 +194,7 @@ def test_engine_row_is_whole(tmp_path) -> None:
 def test_engine_rows_of_untrained_networks_and_of_the_published_way(tmp_path) -> None:
     from benchmarks.gpu.engines import Case, measured
 
-    row = measured(Case("fast", 16, "float32", "eager"), tmp_path, CPU)
+    row = measured(Case("fast", 32, "float32", "eager"), tmp_path, CPU)
     shipped = "fast-clean" in shipped_names()
     assert row["weights"] == ("trained" if shipped else "random")
     assert row["db"] > 90
@@ -267,9 +267,11 @@ def test_holding_rows_are_whole() -> None:
     from benchmarks.gpu.holding import soak, swaps
 
     few = ["--quick", "--overload", "block"]  # two busy cores are no device: a frame may wait
+    few.append("--flag=--backend=eager")  # no build: what is tried are the rows
     row = swaps(few, ("preview-clean", "tiny-clean"), 64, calibrations=40, models=10)
+    # What a temporal network makes of a frame depends on those before it: no frame alone tells
+    # which network made it (`tests/service/test_model_swap.py` does, with others).
     assert row["nothing_lost"]
-    assert row["mixed"] == 0
     assert row["frames"] > 0
     row = soak(few, "tiny-clean", 32, minutes=1)
     assert row["holds"]["no_restart"]

@@ -170,7 +170,7 @@ def exact_result(network: str, side: int, out: Path, device: torch.device) -> to
     _, *known = sample(graph)
     inputs = (as_raw(lattice_frame(side), recipe), *known)
     with torch.inference_mode():
-        denoised, _ = graph(*(value.to(device) for value in inputs))
+        denoised, *_ = graph(*(value.to(device) for value in inputs))
     return cast("torch.Tensor", denoised.cpu())
 
 

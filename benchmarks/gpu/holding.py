@@ -13,7 +13,7 @@ from benchmarks.gpu.services import environment_for_processes, missing
 from benchmarks.gpu.sitting import Stage, Step
 from benchmarks.gpu.subjects import cuda, engines_folder
 
-NETWORKS, SIDE_PX, MINUTES = ("fast-clean", "compact-clean"), 512, 4.0
+NETWORKS, SIDE_PX, MINUTES = ("preview-clean", "compact-clean"), 512, 4.0
 SWAPS_S, SOAK_S = 420.0, 420.0  # engines may have to be built
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from scgn.deploy import DeployGraph
+    from scgn.deploy import Graph
 
 Interval = tuple[float, float]  # us
 ANNOTATIONS = ("ProfilerStep", "Activity Buffer", "Buffer Flush", "## ")
@@ -46,7 +46,7 @@ def idle_share(intervals: Iterable[Interval]) -> float | None:
     return round(1 - busy / (reached - begun), 4) if reached > begun else 0.0
 
 
-def floating_operations(graph: DeployGraph) -> int:
+def floating_operations(graph: Graph) -> int:
     """Of one call, two for a multiplication with its sum; counted without a device."""
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -56,7 +56,7 @@ def floating_operations(graph: DeployGraph) -> int:
     return int(counter.get_total_flops())
 
 
-def bytes_through_memory(graph: DeployGraph) -> int:
+def bytes_through_memory(graph: Graph) -> int:
     """What all operations of one call read and write, each by itself: eager's traffic at least."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -81,7 +81,7 @@ def bytes_through_memory(graph: DeployGraph) -> int:
     return int(traffic.total)
 
 
-def run_without_device(graph: DeployGraph) -> None:
+def run_without_device(graph: Graph) -> None:
     """One call on tensors that have shapes and no memory."""
     import copy
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from networks import single_frame_networks
 from support import frame_parts, noise_frame, push, running_app, subscribed, wait_for
 
 from scgn.checkpoint import load_network
@@ -24,7 +26,6 @@ from scgn_live.processor import FrameByFrame
 SHAPE = (32, 48)
 FRAME = noise_frame(1, SHAPE)
 FAST = {"engine": "scgn", "backend": "eager", "shapes": ("32x48",), "network": "tiny-clean"}
-NAMES = ("tiny-clean", "preview-clean")
 
 
 @contextmanager
@@ -54,13 +55,17 @@ def use(app: App, name: str) -> None:
 
 
 def test_swaps_under_load_lose_nothing_and_mix_nothing(tmp_path: Path) -> None:
-    expected = {}
-    for name in NAMES:
-        checkpoint = load_network(name)
-        expected[checkpoint.id] = Denoiser(checkpoint, "cpu")(FRAME, None)
-    with running_app(tmp_path, **FAST, subscriber_queue=5000) as app, subscribed(app) as sub:
+    folder = tmp_path / "nets"
+    folder.mkdir()
+    expected, names = {}, []
+    for path in single_frame_networks(folder):
+        checkpoint = load_network(str(path))
+        expected[checkpoint.id] = Denoiser(checkpoint, torch.device("cpu"))(FRAME, None)
+        names.append(path.stem)
+    settings = FAST | {"network": str(folder / f"{names[0]}.safetensors"), "networks": folder}
+    with running_app(tmp_path, **settings, subscriber_queue=5000) as app, subscribed(app) as sub:
         with filming(app) as sent:
-            for name in (*NAMES[::-1], *NAMES[::-1]):
+            for name in (*names[::-1], *names[::-1]):
                 use(app, name)
                 assert app.models._models({})["state"] == "active"
                 before = sent[0]

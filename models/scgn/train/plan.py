@@ -23,8 +23,8 @@ class TrainingError(ValueError):
 @dataclass(frozen=True)
 class MoviePlan:
     """frames: most of a movie; movies: per step, of 128 px a side, and as many more of a smaller
-    one as have its pixels; looks: frames of each movie that are learned from, the first and the last
-    among them, at most half of `frames`.
+    one as have its pixels; looks: frames of each movie that are learned from, the first and the
+    last among them, at most half of `frames`.
     """
 
     frames: int = 18
