@@ -263,6 +263,7 @@ def test_service_row_is_whole() -> None:
     assert set(row["added_ms"]) == {"p50", "p99"}
 
 
+@pytest.mark.timeout(240)
 def test_holding_rows_are_whole() -> None:
     from benchmarks.gpu.holding import soak, swaps
 

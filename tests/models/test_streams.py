@@ -67,7 +67,9 @@ class Recorder:
     def controls(self) -> Controls:
         return replace(self.asked, longest=1) if self.temporal == "off" else self.asked
 
-    def told(self, facts: Facts, exposure: Exposure, controls: Controls) -> Any:
+    def told(
+        self, facts: Facts, exposure: Exposure, controls: Controls, display_range: float
+    ) -> Any:
         self.heard.append((exposure.frame, facts, controls))
         return facts
 

@@ -46,7 +46,9 @@ class Says:
     def controls(self) -> Controls:
         return Controls(16, 0, None)
 
-    def told(self, facts: Facts, exposure: Exposure, controls: Controls) -> Any:
+    def told(
+        self, facts: Facts, exposure: Exposure, controls: Controls, display_range: float
+    ) -> Any:
         return exposure, facts
 
     def status(self) -> dict[str, Any]:
