@@ -20,7 +20,7 @@ SIDE = 64
 WORKING = {  # one sensible setting each
     "gaussian": {"sigma_px": 1.6},
     "dog": {"sigma_px": 1.4, "ratio": 6.0, "stretch": 1.0},
-    "wiener": {"width_bins": 1.0, "tilt": 0.0, "strength": 1.3},
+    "estimate": {},
     "nlm": {"patch_px": 5, "strength": 0.7},
     "wavelet": {"strength": 1.0, "levels": 3},
     "log_render": {"sigma_px": 2.0, "threshold": 4.0, "stretch": 1.0},

@@ -25,7 +25,7 @@ from scgn.deploy.references import corrected, references
 from scgn.network import SCGN
 from scgn.sizes import PLAIN, Design, Parts, Size
 from scgn.stream.facts import Facts
-from scgn.stream.front import LONG_SCALE, Front, State
+from scgn.stream.front import Front, State
 from scgn.stream.state import empty_state
 from scgn.units import ATOM_MAP_PEAK, noise_units
 
@@ -107,9 +107,7 @@ def stream_reference(
     for pixels in frames:
         counts = torch.from_numpy(pixels)[:, None]
         seen, after, facts = front(counts, counts, None, control, state)
-        correction = network(seen.given)
-        correction = correction - correction.mean(dim=(-2, -1), keepdim=True)
-        there = seen.base + correction * seen.scale / LONG_SCALE
+        there = front.corrected(seen, network(seen.given))
         state = front.keep(after, (there, seen.long, seen.estimate), control)
         result = front.back(there, seen)
         found.append((result[:, 0], facts | {"mean": result.mean(dim=(-2, -1), keepdim=True)}))

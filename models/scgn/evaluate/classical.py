@@ -35,7 +35,7 @@ def gaussian(noisy: Tensor, sigma_px: float) -> Tensor:
 
 def estimate(noisy: Tensor) -> Tensor:
     """What temporal networks start from, of each frame alone (`scgn.stream.estimate`)."""
-    front = Front((noisy.shape[-2], noisy.shape[-1])).to(noisy.device)
+    front = Front((noisy.shape[-2], noisy.shape[-1])).to(noisy)
     seen = front.alone(noisy)
     return front.back(seen.estimate, seen)
 
