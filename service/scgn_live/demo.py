@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--frames", type=int, help="frames to send; default: about 20 s of them")
     top.add_argument("--size", type=int, default=256, help="side of a frame, px (default 256)")
     top.add_argument("--dose", type=float, default=20.0, help="dose, e/px (default 20)")
-    top.add_argument("--network", default="compact-clean", help="shipped name or path")
+    top.add_argument("--network", default="preview-clean", help="shipped name or path")
     top.add_argument("--seed", type=int, default=7, help="of the simulated scene and its noise")
     top.add_argument("--keep", action="store_true", help="leave the service running at the end")
     top.add_argument("--picture", type=Path, default=Path("runs/demo.png"), help="where to save it")
@@ -62,7 +62,9 @@ def demo_command(flags: list[str]) -> int:
     with contextlib.ExitStack() as stack:
         state = stack.enter_context(_state_dir(args.keep))
         say(f"starting the service with {args.network}")
-        service = start_service(["--network", args.network, "--state-dir", str(state)])
+        shapes = ["--shapes", f"{args.size}x{args.size}"]
+        words = ["--network", args.network, "--state-dir", str(state), *shapes]
+        service = start_service(words)
         if not args.keep:
             stack.callback(service.stop)
         result = run_demo(args, service)

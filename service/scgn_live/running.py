@@ -18,7 +18,7 @@ from pathlib import Path
 from scgn_client.admin import Admin
 from scgn_client.errors import ServiceError
 
-READY_S = 60.0
+READY_S = 180.0  # the first start builds an engine
 # Below those that the kernel gives to outgoing connections: one of them could take a port between
 # our look and the service's bind.
 PORTS = range(10_000, 32_000)

@@ -8,16 +8,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from support import ROOT
 
 
+@pytest.mark.timeout(180)
 def test_the_demo_proves_itself(tmp_path: Path) -> None:
     picture = tmp_path / "proof" / "demo.png"
     words = ["demo", "--frames", "24", "--size", "128", "--picture", str(picture)]
     done = subprocess.run(
         [sys.executable, "-m", "scgn_live", *words],
-        cwd=ROOT, capture_output=True, text=True, timeout=110, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=170, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     *steps, last = done.stdout.splitlines()
