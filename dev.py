@@ -42,7 +42,7 @@ WORKERS = min(4, os.cpu_count() or 1)
 ACCEPTED: dict[str, str] = {}  # id of a known hole -> why it does not reach us
 BENCHMARKS = (
     "bench_wire", "bench_service", "bench_generator", "bench_backends", "bench_precision",
-    "bench_proof", "bench_health", "bench_curve", "bench_swaps", "bench_soak",
+    "bench_proof", "bench_health", "bench_curve", "bench_swaps", "bench_temporal", "bench_soak",
 )  # fmt: skip
 
 

@@ -3,9 +3,13 @@ whether any frame is lost or of two minds.
 
 The camera sends at a share of what the slower network can do. The worst latency of the frames that
 arrive during a swap, or within two frame times after it, is held against the median of the same
-network without swaps; a frame time is the camera's period. Each frame is compared, pixel by pixel,
-with what PyTorch makes of it with each network and calibration: it must be closest to those that
-its header names, and close.
+network without swaps; a frame time is the camera's period.
+
+What a network with a memory makes of a frame depends on those before it, so no frame of theirs says
+which network made it. The same swaps are therefore done once more with two networks that see one
+frame alone, of the first one's size and with random weights: each frame is compared, pixel by
+pixel, with what PyTorch makes of it with each network and calibration; it must be closest to those
+that its header names, and close.
 """
 
 from __future__ import annotations
@@ -13,11 +17,12 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +33,13 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import camera, harness, operating
+from benchmarks.gpu.subjects import seeded
 from benchmarks.loopback import HERE
+from scgn.architectures import build_network
 from scgn.calibration import Calibration, build_calibration
-from scgn.checkpoint import load_network
+from scgn.checkpoint import describe, load_network, save_checkpoint
 from scgn.denoise import Denoiser
+from scgn.sizes import STUDENTS
 from scgn_client.messages import End, PublishedFrame
 from scgn_client.receiver import FrameReceiver
 from scgn_live.running import RunningService
@@ -49,7 +57,9 @@ Kind = tuple[str, str | None]  # network's id, calibration's id
 
 @dataclass
 class Film:
-    """Frames as they came: when (monotonic, s), latency inside the service (ms), and their kind."""
+    """Frames as they came: when (monotonic, s), latency inside the service (ms), and their kind;
+    with references also how alike they are.
+    """
 
     at_s: list[float] = field(default_factory=list)
     inside_ms: list[float] = field(default_factory=list)
@@ -60,15 +70,19 @@ class Film:
     mixed: list[int] = field(default_factory=list)
     ledger: dict[str, Any] = field(default_factory=dict)
 
-    def note(self, frame: PublishedFrame, references: References) -> None:
-        """One frame, compared with what it must be."""
+    def note(self, frame: PublishedFrame) -> Kind:
+        """One frame."""
         kind = (frame.model, frame.calibration)
-        found = references.agreements_db(frame.frame, frame.denoised)
-        others = [db for other, db in found.items() if other != kind]
         self.at_s.append(time.monotonic())
         self.inside_ms.append(frame.latency_ms)
         self.indices.append(frame.frame)
         self.kinds.append(kind)
+        return kind
+
+    def compare(self, frame: PublishedFrame, kind: Kind, references: References) -> None:
+        """One frame with what it must be."""
+        found = references.agreements_db(frame.frame, frame.denoised)
+        others = [db for other, db in found.items() if other != kind]
         self.agreement_db.append(found[kind])
         self.next_best_db.append(max(others))
         if found[kind] < ALIKE_DB or found[kind] <= max(others):
@@ -76,7 +90,7 @@ class Film:
 
 
 class References:
-    """What each network makes of each scene with each calibration, in PyTorch."""
+    """What each network without a memory makes of each scene, with each calibration, in PyTorch."""
 
     def __init__(self, names: list[str], calibrations: list[Calibration], side: int) -> None:
         scenes = camera.scenes(side)
@@ -112,7 +126,7 @@ def calibrations(side: int) -> list[dict[str, Array]]:
 
 @contextmanager
 def filming(
-    service: RunningService, rate_fps: float, side: int, references: References
+    service: RunningService, rate_fps: float, side: int, references: References | None = None
 ) -> Iterator[Film]:
     """A camera that sends all the time; every frame up to its end is in the film at the end."""
     film, receiver = Film(), FrameReceiver(service.frames, timeout_s=30, queue=0)
@@ -121,7 +135,9 @@ def filming(
     def watch() -> None:
         for message in iter(receiver.receive, None):
             if isinstance(message, PublishedFrame):
-                film.note(message, references)
+                kind = film.note(message)
+                if references is not None:
+                    film.compare(message, kind, references)
             elif isinstance(message, End):
                 film.ledger = dict(message.ledger or {})
                 ended.set()
@@ -152,9 +168,9 @@ def _first_frame(film: Film, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
-def frame_ms(service: RunningService, rate_fps: float, side: int, references: References) -> float:
+def frame_ms(service: RunningService, rate_fps: float, side: int) -> float:
     """Median time that one frame takes through the service with the network in use."""
-    with filming(service, rate_fps, side, references) as film:
+    with filming(service, rate_fps, side) as film:
         while len(film.indices) < 20:
             time.sleep(0.1)
     return float(np.median(film.inside_ms[5:]))
@@ -199,43 +215,105 @@ def cost(
     }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Swapped:
+    """Two films: without swaps and with them. times_ms: of a frame by network; spans: of each kind
+    of swap.
+    """
+
+    calm: Film
+    film: Film
+    times_ms: dict[str, float]
+    spans: dict[str, list[tuple[float, float]]]
+    frame_s: float
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """Frames, by what became of them."""
+        found: dict[str, int] = {}
+        for name in ("missing", "dropped", "failed"):
+            bucket = self.film.ledger[name]
+            found[name] = sum(bucket.values()) if isinstance(bucket, dict) else bucket
+        return found
+
+
+def swapped(
+    service: RunningService, names: list[str], ids: list[str], args: argparse.Namespace,
+    references: References | None = None,
+) -> Swapped:  # fmt: skip
+    """Everything with these networks; the service ends with one of them."""
+    times_ms = {}
+    for name in names[::-1]:  # ends with the first, which it begins with
+        model = operating.use_model(service.http, name)
+        times_ms[model] = frame_ms(service, args.guess_fps, args.side)
+    rate_fps = args.load * 1000 / max(times_ms.values())
+    frame_s = 1 / rate_fps
+    with filming(service, rate_fps, args.side) as calm:
+        time.sleep(BASELINE_S / (10 if args.quick else 1))
+    with filming(service, rate_fps, args.side, references) as film:
+        time.sleep(10 * frame_s)
+        spans = swaps_of(service, names, ids, args, frame_s)
+        time.sleep(10 * frame_s)
+    return Swapped(calm, film, times_ms, spans, frame_s)
+
+
+def single_networks(folder: Path) -> list[str]:
+    """Paths of two networks without a memory, `preview`'s layers with random weights."""
+    design = replace(STUDENTS["preview"], residual="image")
+    paths = [folder / f"single-{number}.safetensors" for number in (1, 2)]
+    for number, path in enumerate(paths):
+        network = seeded(build_network(design), number)
+        save_checkpoint(path, network, describe(network, path.stem))
+    return [str(path) for path in paths]
+
+
 def measured(args: argparse.Namespace) -> dict[str, Any]:
     """Everything, in one service."""
-    side, names = args.side, args.networks
+    side = args.side
     posted = calibrations(side)
     known = [build_calibration(p["dark"], p["gain"], None, "multiply") for p in posted]
-    references = References(names, known, side)
-    flags = ["--network", names[0], "--shapes", f"{side}x{side}", "--overload", args.overload]
-    flags += ["--no-publish-raw", "--proof-frames", "0", *args.flags]
-    with harness.service(*flags, ready_s=operating.BUILD_S) as served:
-        ids = [
-            operating.upload(served.http, "gain_convention=multiply", **arrays) for arrays in posted
-        ]
-        times_ms = {}
-        for name in names[::-1]:  # ends with the first, which it began with
-            model = operating.use_model(served.http, name)
-            times_ms[model] = frame_ms(served, args.guess_fps, side, references)
-        rate_fps = args.load * 1000 / max(times_ms.values())
-        frame_s = 1 / rate_fps
-        with filming(served, rate_fps, side, references) as calm:
-            time.sleep(BASELINE_S / (10 if args.quick else 1))
-        with filming(served, rate_fps, side, references) as film:
-            time.sleep(10 * frame_s)
-            spans = swaps_of(served, names, ids, args, frame_s)
-            time.sleep(10 * frame_s)
-    lost = {name: film.ledger[name] for name in ("missing", "dropped", "failed")}
-    boundaries = sum(a != b for a, b in zip(film.kinds, film.kinds[1:], strict=False))
+    flags = ["--network", args.networks[0], "--shapes", f"{side}x{side}"]
+    flags += ["--overload", args.overload, "--no-publish-raw", "--proof-frames", "0", *args.flags]
+    with tempfile.TemporaryDirectory(prefix="scgn-bench-networks-") as folder:
+        paths = single_networks(Path(folder))
+        references = References(paths, known, side)
+        flags += ["--networks", folder]
+        with harness.service(*flags, ready_s=operating.BUILD_S) as served:
+            ids = [
+                operating.upload(served.http, "gain_convention=multiply", **arrays)
+                for arrays in posted
+            ]
+            ship = swapped(served, args.networks, ids, args)
+            names = [Path(path).stem for path in paths]
+            single = swapped(served, names, ids, args, references)
+    lost = {name: ship.lost[name] + single.lost[name] for name in ship.lost}
     return {
-        "service_ms": times_ms, "rate_fps": round(rate_fps, 2),
-        "frame_ms": round(1000 * frame_s, 1),
-        "ids": ids, "without_swaps_ms": harness.percentiles(calm.inside_ms),
-        **{name: cost(film, found, times_ms, frame_s) for name, found in spans.items()},
-        "frames": len(film.indices), "ledger": film.ledger, "lost": lost,
-        "boundaries": boundaries, "in_order": film.indices == list(range(len(film.indices))),
-        "mixed_frames": film.mixed, "worst_agreement_db": round(min(film.agreement_db), 1),
-        "closest_other_db": round(max(film.next_best_db), 1),
-        "nothing_lost": not any((lost["missing"], lost["dropped"], lost["failed"])),
+        **told(ship), "mixing": {**told(single), **compared(single.film)},
+        "ids": ids, "lost": lost, "nothing_lost": not any(lost.values()),
+        "mixed_frames": single.film.mixed,
     }  # fmt: skip
+
+
+def told(found: Swapped) -> dict[str, Any]:
+    """Of two networks: what swaps cost their frames."""
+    film, frame_s = found.film, found.frame_s
+    boundaries = sum(a != b for a, b in zip(film.kinds, film.kinds[1:], strict=False))
+    costs = {k: cost(film, spans, found.times_ms, frame_s) for k, spans in found.spans.items()}
+    return {
+        "service_ms": found.times_ms, "rate_fps": round(1 / frame_s, 2),
+        "frame_ms": round(1000 * frame_s, 1),
+        "without_swaps_ms": harness.percentiles(found.calm.inside_ms), **costs,
+        "frames": len(film.indices), "ledger": film.ledger, "boundaries": boundaries,
+        "in_order": film.indices == list(range(len(film.indices))),
+    }  # fmt: skip
+
+
+def compared(film: Film) -> dict[str, Any]:
+    """How alike frames are to what they must be, and to the nearest that they must not be."""
+    return {
+        "worst_agreement_db": round(min(film.agreement_db), 1),
+        "closest_other_db": round(max(film.next_best_db), 1),
+    }
 
 
 def parsed(words: list[str] | None = None) -> argparse.Namespace:

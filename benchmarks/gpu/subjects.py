@@ -58,12 +58,17 @@ def network_path(name: str, out: Path) -> tuple[str, str]:
 
 def random_network(name: str) -> Network:
     """The design with seeded weights, none of them zero: a result's error shows in dB."""
-    import torch
-
     from scgn.architectures import build_network
     from scgn.sizes import design_named
 
-    network, generator = build_network(design_named(name)), torch.Generator().manual_seed(0)
+    return seeded(build_network(design_named(name)), 0)
+
+
+def seeded(network: Network, seed: int) -> Network:
+    """The same network with random weights and running statistics, in eval mode."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for key, value in network.state_dict().items():
             if value.is_floating_point():
