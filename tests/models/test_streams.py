@@ -47,7 +47,7 @@ from scgn.pipeline import (
 from scgn.pipeline.state import Block, Pair
 from scgn.pipeline.stream_denoiser import Running
 from scgn.pipeline.streams import Kind, StateLost, StreamStore
-from scgn.stream.facts import Facts
+from scgn.stream.facts import PROBED, Facts
 from scgn.stream.state import PROBE, STATE, state_shapes
 from scgn.stream.tracker import Controls, Exposure
 
@@ -293,7 +293,7 @@ def test_a_probe_is_not_asked_for_where_there_is_no_past(monkeypatch) -> None:
         for frame, series in ((0, "s"), (1, "s"), (2, "t"))
     ]
     assert [turn.controls.probe_longest for turn in turns] == [None, 1, None]
-    assert [turn.past.probe for turn in turns] == [None, (0, 1, 1, 0), None]
+    assert [turn.past.probe for turn in turns] == [None, (0, 1, 1, PROBED), None]
 
 
 # ---- frames ----

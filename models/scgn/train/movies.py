@@ -63,11 +63,11 @@ def look(seen: Seen, clean: Tensor, front: Front) -> Pairs:
     away = clean - clean.mean(dim=(-2, -1), keepdim=True)
     cosine, sine = phase(front.grid, seen.position[:, :1], seen.position[:, 1:])
     there = front.grid.frames(turned(front.grid.spectrum(away), cosine, sine))
-    wanted = (there - seen.base) * LONG_SCALE / seen.scale
+    wanted = front.narrow((there - seen.base) * LONG_SCALE / seen.scale)
     floor2 = (FLOOR * LONG_SCALE) ** 2
     missed = wanted.square().mean(dim=(1, 2, 3)) + floor2
     flat = (there * LONG_SCALE / seen.scale).square().mean(dim=(1, 2, 3)) + floor2
-    return Pairs(seen.given, front.narrow(wanted), missed.sqrt(), flat.sqrt())
+    return Pairs(seen.given, wanted, missed.sqrt(), flat.sqrt())
 
 
 def times_of(rng: np.random.Generator, plan: MoviePlan) -> tuple[list[int], list[int]]:
