@@ -476,6 +476,7 @@ def test_a_lane_that_goes_still_finishes_its_calls(eager, checkpoint) -> None:
 # ---- builds beside frames ----
 
 
+@pytest.mark.timeout(240)
 def test_frames_of_a_new_shape_do_not_wait_for_its_engine(checkpoint, network, tmp_path) -> None:
     raw, calibration = camera_frame(0), camera_calibration()
     with denoiser_on("openvino", checkpoint, network, tmp_path / "engines") as denoiser:
@@ -483,13 +484,14 @@ def test_frames_of_a_new_shape_do_not_wait_for_its_engine(checkpoint, network, t
         lane = lane_of(denoiser)
         assert (lane["backend"], lane["state"]) == ("eager", "building")
         assert_agrees(first, Denoiser(checkpoint, CPU)(raw, calibration))
-        wait_for(lambda: lane_of(denoiser)["state"] != "building", "the end of the build", 90)
+        wait_for(lambda: lane_of(denoiser)["state"] != "building", "the end of the build", 170)
         lane = lane_of(denoiser)
         assert (lane["backend"], lane["state"]) == ("openvino", "ready")
         (later,) = denoised(denoiser, raw, calibration=calibration)
     assert psnr_db(torch.from_numpy(later), torch.from_numpy(first)) >= 60
 
 
+@pytest.mark.timeout(240)
 def test_a_build_that_fails_leaves_frames_flowing_and_says_why(
     checkpoint, network, tmp_path
 ) -> None:
@@ -497,7 +499,7 @@ def test_a_build_that_fails_leaves_frames_flowing_and_says_why(
     raw = camera_frame(0)
     with denoiser_on("openvino", checkpoint, gone, tmp_path / "engines") as denoiser:
         (first,) = denoised(denoiser, raw)
-        wait_for(lambda: lane_of(denoiser)["state"] != "building", "the end of the build", 90)
+        wait_for(lambda: lane_of(denoiser)["state"] != "building", "the end of the build", 170)
         lane = lane_of(denoiser)
         assert lane["backend"] == "eager"
         assert lane["state"].startswith("not built: ")
@@ -587,6 +589,7 @@ def test_frames_go_on_where_no_thread_can_be_had(
         wait_for(lambda: SHAPE in held.begun, "the next new shape having both built")
 
 
+@pytest.mark.timeout(240)
 def test_a_damaged_engine_is_built_anew(checkpoint, network, engines) -> None:
     raw, recipe = camera_frame(0, ">u2"), DeployRecipe(SHAPE, ">u2")
     cache = EngineCache(engines)
