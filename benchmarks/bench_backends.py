@@ -4,8 +4,9 @@ Host array to host array, uint16 in and float32 out, 256x256, every core, with t
 while they wait, as the service has them; backends take turns of some calls within one run and a
 figure is the median of all its calls, so that what the machine does meets all alike. The first
 calls of a turn do not count: the threads of the last one's runtime may still be about.
-`reference` is the network as PyTorch runs it (`scgn.denoise.Denoiser`), FFT and all; dB is the
-agreement with it (peak to peak against root mean square difference).
+Frames are of one stream, whose state goes into each call and comes out of it.
+`reference` is the network as PyTorch runs it (`scgn.denoise`), FFT and all; dB is the agreement
+with it of a stream's fourth frame (peak to peak against root mean square difference).
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from scgn.deploy import DeployRecipe
 from scgn.deploy.references import references
 from scgn.pipeline import CpuDevice, Lane, Pipeline
 from scgn.pipeline.device import Bytes
+from scgn.pipeline.state import NO_PAST, Past
+from scgn.stream.state import LONGEST
 
 SIDE_PX = 256
 TURN, WARM = 10, 3  # calls of a turn, and how many of them do not count
@@ -51,9 +54,9 @@ def lattice(seed: int) -> NDArray[Any]:
 
 
 def way(
-    checkpoint: Checkpoint, backend: str, precision: str, camera: str = "<u2"
+    checkpoint: Checkpoint, backend: str, precision: str, camera: str = "<u2", alone: bool = False
 ) -> tuple[Call, float]:
-    """A call of one backend and what its first build took, s."""
+    """A call of one backend and what its first build took, s. alone: no frame knows of another."""
     shape = (SIDE_PX, SIDE_PX)
     recipe = DeployRecipe(shape, camera, precision=precision)  # type: ignore[arg-type]
     device, begun = CpuDevice(), time.monotonic()
@@ -64,9 +67,15 @@ def way(
     seconds = time.monotonic() - begun
     pipeline, lane = Pipeline(device), Lane(device, engine, recipe, slots=1)
     known, result = references(None, recipe.shape), device.host(4 * SIDE_PX**2)
+    past = NO_PAST
+    if lane.carrier is not None and not alone:
+        past = Past(lane.carrier.new(), True, NO_PAST.control)
 
     def call(frame: NDArray[Any]) -> NDArray[Any]:
-        pipeline.submit(lane, [frame], known, [result]).wait()
+        nonlocal past
+        pipeline.submit(lane, [frame], known, [result], past).wait()
+        if past.state is not None:
+            past = Past(past.state, False, (0, 1, LONGEST, 0))
         return _frame(result)
 
     return call, seconds
@@ -96,14 +105,16 @@ def turn(call: Call) -> list[float]:
 def measured(network: str, turns: int) -> dict[str, Any]:
     """Each way of running one network, in turn."""
     checkpoint = load_network(network)
-    ways: dict[str, tuple[Call, float]] = {
-        "reference": (Denoiser(checkpoint, torch.device("cpu")), 0.0)
-    }
+    denoiser = Denoiser(checkpoint, torch.device("cpu"))
+    reference = denoiser.series() if denoiser.temporal else denoiser
+    ways: dict[str, tuple[Call, float]] = {"reference": (reference, 0.0)}
     ways |= {f"{name} {precision}": way(checkpoint, name, precision) for name, precision in WAYS}
-    wanted = ways["reference"][0](lattice(0)).copy()
+    fourth = {
+        name: [call(lattice(i)).copy() for i in range(4)][3] for name, (call, _) in ways.items()
+    }
     times: dict[str, list[float]] = {name: [] for name in ways}
-    agreement = {name: call(lattice(0)) for name, (call, _) in ways.items() if name != "reference"}
-    found = {name: agreement_db(got, wanted) for name, got in agreement.items()}
+    wanted = fourth.pop("reference")
+    found = {name: agreement_db(got, wanted) for name, got in fourth.items()}
     for _ in range(turns):
         for name, (call, _) in ways.items():
             times[name] += turn(call)

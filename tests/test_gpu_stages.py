@@ -230,16 +230,37 @@ def test_work_of_a_convolution_is_known() -> None:
     assert bytes_through_memory(graph) > 100 * 64 * 64**2 * 4, "hundreds of feature maps"
 
 
-@pytest.mark.parametrize("batch", [1, 2])
-def test_pipeline_row_is_whole(with_eager, batch) -> None:
+def test_pipeline_row_is_whole(with_eager) -> None:
     from benchmarks.gpu.pipelines import Case, measured
 
-    row = measured(Case("tiny", 32, batch, 2), with_eager, CPU)
+    row = measured(Case("tiny", 32, 1, 2), with_eager, CPU)
     assert row["fps"] > 0
     assert row["backend"] == "eager"
     assert row["latency_ms"]["p99"] >= row["latency_ms"]["median"] > 0
     assert row["latency_at_80_ms"]["median"] > 0
     assert row["idle_share"] is None, "only a device's profiler knows"
+
+
+def test_pipeline_row_of_frames_that_never_share_a_call_says_so(with_eager) -> None:
+    from benchmarks.gpu.pipelines import Case, measured
+    from benchmarks.gpu.rows import NotHere
+
+    with pytest.raises(NotHere, match="never share a call"):
+        measured(Case("tiny", 32, 2, 2), with_eager, CPU)
+
+
+def test_pipeline_runs_are_of_one_stream(with_eager) -> None:
+    """Its state is carried over calls and runs, and every eighth frame is probed."""
+    from benchmarks.gpu.pipelines import Runner, engine_of
+    from scgn.stream.facts import Facts
+
+    _, engine, recipe = engine_of("tiny", 32, 1, with_eager, CPU)
+    runner = Runner(engine, recipe, 2, CPU)
+    facts = [Facts(*runner._submit(index % 9).wait()[0]) for index in range(18)]
+    averaged = [row.averaged for row in facts]
+    assert averaged[:4] == pytest.approx([1, 2, 3, 4], abs=0.1)
+    assert averaged == sorted(averaged)
+    assert [index for index, row in enumerate(facts) if row.scored_probe] != []
 
 
 def test_failing_submission_ends_a_run(with_eager) -> None:
@@ -270,9 +291,8 @@ def test_holding_rows_are_whole() -> None:
     few = ["--quick", "--overload", "block"]  # two busy cores are no device: a frame may wait
     few.append("--flag=--backend=eager")  # no build: what is tried are the rows
     row = swaps(few, ("preview-clean", "tiny-clean"), 64, calibrations=40, models=10)
-    # What a temporal network makes of a frame depends on those before it: no frame alone tells
-    # which network made it (`tests/service/test_model_swap.py` does, with others).
     assert row["nothing_lost"]
+    assert row["mixed"] == 0
     assert row["frames"] > 0
     row = soak(few, "tiny-clean", 32, minutes=1)
     assert row["holds"]["no_restart"]

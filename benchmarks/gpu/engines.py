@@ -1,7 +1,8 @@
 """Stage `engines`: every backend, network, side and precision; device time of one captured call.
 
 dB are against the same graph in float64 on the same device and frame, peak-to-peak of that result.
-`denoiser` is the network as published, eager, from host array to host array.
+A graph that takes a stream's state is given an empty one; copies of state are no part of a call
+(`pipeline` has them). `denoiser` is the network as published, eager, from host array to host array.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from benchmarks.gpu.subjects import (
     checkpoint_named,
     cuda,
     engines_folder,
+    inputs_of,
     lattice_frame,
+    tell_first,
 )
 
 if TYPE_CHECKING:
@@ -151,6 +154,7 @@ def slot_of(engine: Engine, case: Case, device: torch.device) -> Slot:
     recipe = case.recipe()
     slot = Lane(where, engine, recipe, 1).free.get()
     slot.raw.copy_(as_raw(lattice_frame(case.side), recipe))
+    tell_first(slot)
     where.settle()
     return slot
 
@@ -163,12 +167,10 @@ def exact_result(network: str, side: int, out: Path, device: torch.device) -> to
     from scgn.backends.torched import on_device
     from scgn.deploy import DeployRecipe, deploy
     from scgn.deploy.counts import as_raw
-    from scgn.deploy.export import sample
 
     recipe = DeployRecipe((side, side), precision="float64")
     graph = on_device(deploy(checkpoint_named(network, out)[0], recipe), device)
-    _, *known = sample(graph)
-    inputs = (as_raw(lattice_frame(side), recipe), *known)
+    inputs = inputs_of(graph, as_raw(lattice_frame(side), recipe))
     with torch.inference_mode():
         denoised, *_ = graph(*(value.to(device) for value in inputs))
     return cast("torch.Tensor", denoised.cpu())
@@ -183,12 +185,14 @@ def decibels(result: torch.Tensor, exact: torch.Tensor) -> float | str:
 
 
 def published(case: Case, out: Path, device: torch.device) -> Row:
-    """The network as it was trained, frame by frame."""
+    """The network as it was trained, frame after frame; of a stream, where it knows one."""
     from scgn.denoise import Denoiser
 
     use_tf32(case.precision == "tf32")
     checkpoint, origin = checkpoint_named(case.network, out)
-    work = partial(Denoiser(checkpoint, device), lattice_frame(case.side))
+    denoiser = Denoiser(checkpoint, device)
+    way = denoiser.series() if denoiser.temporal else denoiser
+    work = partial(way, lattice_frame(case.side))
     times = CpuClock().times_ms(work, 50 if device.type == "cuda" else 2)
     checkpoint_named.cache_clear()  # its network has moved to the device
     return {"ms": summary(times), "host_to_host": True, "weights": origin}

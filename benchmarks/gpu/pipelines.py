@@ -1,5 +1,9 @@
 """Stage `pipeline`: frames from host memory to host memory with 1 to 4 calls in flight.
 
+Frames of a network with a memory are of one stream. Its state is copied into each call and out of
+it, and every eighth frame has a second call before its own, as in the service with `temporal` of
+`auto`; such frames never share a call.
+
 One thread submits, another waits. Latency ends with the result in host memory and begins when the
 frame was due at a rate; flat out at its submission, which may wait for a slot.
 """
@@ -21,13 +25,14 @@ import numpy as np
 from benchmarks.gpu import profiling
 from benchmarks.gpu.clock import summary
 from benchmarks.gpu.probe import use_tf32
-from benchmarks.gpu.rows import Row
+from benchmarks.gpu.rows import NotHere, Row
 from benchmarks.gpu.sitting import Stage, Step
 from benchmarks.gpu.subjects import (
     SIDES_PX,
     checkpoint_named,
     cuda,
     engines_folder,
+    is_temporal,
     lattice_frame,
 )
 
@@ -37,12 +42,14 @@ if TYPE_CHECKING:
     from scgn.backends import Engine
     from scgn.deploy import DeployRecipe
     from scgn.pipeline import CpuDevice, CudaDevice
+    from scgn.pipeline.state import Past
 
 NETWORKS, SLOTS = ("paper", "fast"), (3, 2, 1, 4)
 SPAN_S, CALLS_MIN, CALLS_MAX = 4.0, 60, 4000  # of one run
 WINDOW = 100  # calls under the profiler
 SHARE, ROW_S = 0.8, 60.0  # of the rate flat out; that a call must have left
 SWITCH_INTERVAL_S = 5e-4  # as the service has it
+PROBE_EVERY = 8  # so does its tracker
 
 
 @dataclass(frozen=True)
@@ -62,10 +69,9 @@ class Case:
 
 def cases() -> list[Case]:
     """Three slots, which the service has, first."""
-    kinds = [(side, 1) for side in SIDES_PX] + [(256, 4)]
     return [
-        Case(network, side, batch, slots)
-        for slots in SLOTS for network in NETWORKS for side, batch in kinds
+        Case(network, side, 1, slots)
+        for slots in SLOTS for network in NETWORKS for side in SIDES_PX
     ]  # fmt: skip
 
 
@@ -79,6 +85,8 @@ def steps(out: Path) -> dict[str, Step]:
 
 def measured(case: Case, out: Path, device: torch.device) -> Row:
     """Flat out, then at a share of that rate, then a window under the profiler."""
+    if case.batch > 1 and is_temporal(case.network, out):
+        raise NotHere("frames of a network with a memory never share a call")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     use_tf32(False)
     backend, engine, recipe = engine_of(case.network, case.side, case.batch, out, device)
@@ -106,7 +114,7 @@ def engine_of(
     from scgn.deploy import DeployRecipe
 
     name = best_backend(network, side, out, device)
-    precision = default_precision(backend_named(name), device)
+    precision = default_precision(backend_named(name), device, is_temporal(network, out))
     recipe = DeployRecipe((side, side), precision=precision, batch=batch)
     checkpoint, cache = checkpoint_named(network, out)[0], EngineCache(engines_folder())
     return name, compiled(checkpoint, recipe, backend_named(name), device, cache), recipe
@@ -133,7 +141,7 @@ class Run:
 
 
 class Runner:
-    """A lane with frames to send through it, and memory for what comes back."""
+    """A lane with frames to send through it, memory for what comes back, and the stream's past."""
 
     def __init__(
         self, engine: Engine, recipe: DeployRecipe, slots: int, device: torch.device
@@ -144,6 +152,9 @@ class Runner:
         self._lane, self._pipeline = Lane(where, engine, recipe, slots), Pipeline(where)
         self._frames = [host_frames(where, recipe, seed) for seed in range(slots + 2)]
         self._results = [result_memory(where, recipe) for _ in range(slots + 2)]
+        carrier = self._lane.carrier
+        self._state = None if carrier is None else carrier.new()
+        self._fresh = True  # nothing has been written into the state
 
     def count_for(self, seconds: float) -> int:
         """How many calls take so long; the first ones only warm up."""
@@ -172,7 +183,19 @@ class Runner:
     def _submit(self, index: int) -> Any:
         place, lane = index % len(self._frames), self._lane
         frames, results = self._frames[place], self._results[place]
-        return self._pipeline.submit(lane, frames, lane.references, results)
+        return self._pipeline.submit(lane, frames, lane.references, results, self._past(index))
+
+    def _past(self, index: int) -> Past:
+        """What the frame's calls are told; all runs are of one stream."""
+        from scgn.pipeline.state import NO_PAST, Past
+        from scgn.stream.facts import PROBED
+        from scgn.stream.state import LONGEST
+
+        if self._state is None:
+            return NO_PAST
+        fresh, self._fresh = self._fresh, False
+        probe = (0, 1, 1, PROBED) if index % PROBE_EVERY == PROBE_EVERY - 1 else None
+        return Past(self._state, fresh, (2 if fresh else 0, 1, LONGEST, 0), probe)
 
 
 def wait_for_all(under_way: queue.SimpleQueue[Any], ended: list[tuple[float, float]]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.gpu.clock import Work, clock_of, summary
 from benchmarks.gpu.rows import NotHere, Row
 from benchmarks.gpu.sitting import Stage, Step
-from benchmarks.gpu.subjects import cuda, random_network
+from benchmarks.gpu.subjects import cuda, random_network, tell_first
 
 if TYPE_CHECKING:
     import torch
@@ -138,6 +138,7 @@ def runs_at_all(name: str, device: torch.device) -> Row:
     engine = backend.load(backend.build(graph, ignore), graph, device, 1)
     where = CudaDevice(device) if device.type == "cuda" else CpuDevice()
     slot = Lane(where, engine, recipe, 1).free.get()
+    tell_first(slot)
     ms = summary(clock_of(device).times_ms(slot.context.enqueue, REPEATS))
     finite = bool(slot.denoised.isfinite().all())
     return {"runs": True, "version": backend.version(), "ms": ms, "finite": finite}

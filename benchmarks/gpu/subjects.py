@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import torch
 
     from scgn.checkpoint import Checkpoint
+    from scgn.deploy import Graph
     from scgn.network import Network
+    from scgn.pipeline.lane import Slot
 
 # By the name in a row: the network that ships for it, else the design with seeded random weights.
 NETWORKS = {
@@ -95,6 +97,34 @@ def checkpoint_named(name: str, out: Path) -> tuple[Checkpoint, str]:
 
     path, origin = network_path(name, out)
     return load_network(path), origin
+
+
+def is_temporal(name: str, out: Path) -> bool:
+    """Whether the network's graph takes and gives a stream's state."""
+    from scgn.pipeline.stream_denoiser import is_temporal
+
+    return is_temporal(checkpoint_named(name, out)[0])
+
+
+def tell_first(slot: Slot) -> None:
+    """Calls of the slot are of a stream's first frame; of no matter where there is no stream."""
+    import torch
+
+    from scgn.pipeline.state import NO_PAST
+
+    slot.told.control.copy_(torch.tensor([NO_PAST.control]))
+
+
+def inputs_of(graph: Graph, raw: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The same without a slot: one frame, references that change nothing, an empty state."""
+    import torch
+
+    from scgn.deploy.export import sample
+    from scgn.pipeline.state import NO_PAST
+
+    given = {"raw": raw, "control": torch.tensor([NO_PAST.control])}
+    named = zip(graph.inputs, sample(graph), strict=True)
+    return tuple(given.get(name, value) for name, value in named)
 
 
 def lattice_frame(side: int, seed: int = 0) -> NDArray[Any]:
