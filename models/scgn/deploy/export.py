@@ -27,20 +27,21 @@ SMALL = 64  # numbers: constants up to there are folded
 ALLOWED = frozenset(
     f"aten.{name}"
     for name in (
-        "_assert_tensor_metadata.default", "_to_copy.default", "abs.default", "add.Scalar",
-        "add.Tensor", "alias.default", "amax.default", "amin.default", "avg_pool2d.default",
+        "_assert_tensor_metadata.default", "_to_copy.default", "abs.default", "add.Tensor",
+        "add.Scalar", "alias.default", "amax.default", "amin.default", "avg_pool2d.default",
         "bitwise_and.Tensor", "bmm.default", "cat.default", "clamp.default", "clone.default",
-        "constant_pad_nd.default", "convolution.default", "cos.default", "div.Tensor", "eq.Scalar",
-        "exp.default", "expand.default", "flip.default", "floor.default", "full_like.default",
-        "ge.Scalar", "ge.Tensor", "gt.Scalar", "gt.Tensor", "index_select.default", "le.Scalar",
-        "le.Tensor", "log.default", "lt.Scalar", "lt.Tensor", "max_pool2d_with_indices.default",
-        "maximum.default", "mean.dim", "minimum.default", "mm.default", "mul.Scalar", "mul.Tensor",
-        "neg.default", "permute.default", "pixel_shuffle.default", "pixel_unshuffle.default",
-        "pow.Tensor_Scalar", "reciprocal.default", "reflection_pad2d.default", "relu.default",
-        "round.default", "rsqrt.default", "select.int", "sigmoid.default", "sin.default",
-        "slice.Tensor", "split_with_sizes.default", "sqrt.default", "squeeze.dims", "sub.Tensor",
-        "sum.dim_IntList", "topk.default", "transpose.int", "unsqueeze.default", "view.default",
-        "where.self",
+        "constant_pad_nd.default", "convolution.default", "cos.default", "div.Tensor",
+        "eq.Scalar", "exp.default", "expand.default", "flip.default", "floor.default",
+        "full_like.default", "ge.Scalar", "ge.Tensor", "gt.Scalar", "gt.Tensor",
+        "index_select.default", "le.Scalar", "le.Tensor", "log.default", "lt.Scalar", "lt.Tensor",
+        "max_pool2d_with_indices.default", "maximum.default", "mean.dim", "minimum.default",
+        "mm.default", "mul.Scalar", "mul.Tensor", "neg.default", "permute.default",
+        "pixel_shuffle.default", "pixel_unshuffle.default", "pow.Tensor_Scalar",
+        "reciprocal.default", "reflection_pad2d.default",
+        "relu.default", "round.default", "rsqrt.default", "select.int", "sigmoid.default",
+        "sin.default", "slice.Tensor", "split_with_sizes.default", "sqrt.default", "squeeze.dims",
+        "sub.Tensor", "sum.dim_IntList", "topk.default", "transpose.int", "unsqueeze.default",
+        "view.default", "where.self",
     )
 )  # fmt: skip
 GETITEM = "<built-in function getitem>"
